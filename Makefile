@@ -1,0 +1,70 @@
+# Every habit of this project is a target here; `make` lists them.
+ARGS   ?=
+LOGDIR ?= runs
+PORT   ?= 6006
+
+# The first Python on the path that the locked dependencies have wheels for.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-cpu data train test test-all lint types format tensorboard lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo '  make train ARGS="trainer.max_epochs=1 optimizer.lr=0.003" passes overrides on.'
+
+setup: $(READY) ## make .venv with the locked dependencies, their hashes verified
+
+$(READY): requirements.lock
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	@touch $@
+
+setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see README
+	@test -n "$(INDEX)" || { echo "error: give the address that pytorch.org names for pip and CPU: make setup-cpu INDEX=<address>"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	sed -nE 's/^([a-zA-Z0-9._-]+==.*) \\$$/\1/p' requirements.lock > $(VENV)/versions.txt
+	$(BIN)/python -m pip install --index-url $(INDEX) $$(grep -E '^(torch|torchvision)==' $(VENV)/versions.txt)
+	$(BIN)/python -m pip install --editable '.[dev]' --constraint $(VENV)/versions.txt
+	@touch $(READY)
+
+data: setup ## fetch and verify the data set (make train does it too)
+	$(BIN)/python -m fmnist.fetch
+
+train: setup ## train, test once, say how good it is and where everything lies; ARGS="key=value ..."
+	$(BIN)/python train.py $(ARGS)
+
+test: data ## run the tests that take about five minutes together
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: test ## run the slow tests and those that need a browser, too
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## check types
+	$(BIN)/mypy
+
+format: setup ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
+	$(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --output-file requirements.lock
+
+clean: ## remove the environment and all caches; runs and data stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './data/*' -not -path './runs/*' -prune -exec rm -rf {} +

@@ -1,0 +1,43 @@
+"""Which samples make up each batch."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from fmnist.seeding import Stream, derive_seed
+
+Batch = tuple[Tensor, Tensor]  # images uint8 [B, 1, 28, 28], labels int64 [B]
+
+
+class Batches(Sampler[Tensor]):
+    """Yields a tensor of indices for each batch, so that a batch is fetched by one indexing operation.
+
+    Every index comes once per epoch; the last batch may be short. With a seed, the order is a function of
+    (seed, epoch), never of how many epochs were drawn before. Lightning calls ``set_epoch``.
+
+    Args:
+        indices: The samples to draw from, int64 [N].
+        batch_size: Samples per batch, at least 1.
+        seed: Seed of the order; None keeps the order of ``indices``.
+    """
+
+    def __init__(self, indices: Tensor, *, batch_size: int, seed: int | None = None) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        indices = self.indices
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
+            indices = indices[torch.randperm(len(indices), generator=generator)]
+        return iter(torch.split(indices, self.batch_size))

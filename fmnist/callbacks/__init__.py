@@ -1,0 +1,1 @@
+"""What can be deleted without changing the weights: one callback a module, named as in ``conf/callbacks``."""

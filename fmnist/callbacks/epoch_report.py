@@ -1,0 +1,48 @@
+"""Says what each epoch has brought: a line in the terminal and the log file, the speed in the logger."""
+
+import logging
+import time
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from fmnist.classifier import Classifier
+
+log = logging.getLogger(__name__)
+
+
+class EpochReport(Callback):
+    """Writes a line per epoch with loss, accuracy and seconds; logs ``train/images_per_second``.
+
+    The seconds of training are those between the epoch's start and end without those of validation.
+    """
+
+    def __init__(self) -> None:
+        self._train_start = self._val_start = self._val_seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._train_start = time.perf_counter()
+        self._val_seconds = 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._val_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._val_seconds += time.perf_counter() - self._val_start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        train_seconds = time.perf_counter() - self._train_start - self._val_seconds
+        pl_module.log("train/images_per_second", pl_module.train_metrics.count / train_seconds, batch_size=1)
+
+        # Straight from the metrics: Lightning runs this hook before the module's own, which logs them.
+        parts = [_part("train", pl_module.train_metrics.compute(), train_seconds)]
+        if self._val_seconds:
+            parts.append(_part("val", pl_module.val_metrics.compute(), self._val_seconds))
+        number = trainer.current_epoch + 1
+        total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        epoch = f"{number:{len(str(total))}}/{total}" if total else f"{number}"
+        log.info("epoch %s  %s", epoch, "  ".join(parts))
+
+
+def _part(split: str, metrics: dict[str, Tensor], seconds: float) -> str:
+    return f"{split} loss {metrics['loss']:.4f} acc {metrics['acc']:.4f} ({seconds:.1f} s)"

@@ -1,0 +1,123 @@
+"""The LightningModule: cross entropy, metrics, and what optimizes the network."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fmnist.batches import Batch
+from fmnist.metrics import EpochMetrics, EvaluationMetrics
+from fmnist.seeding import Stream, derive_seed
+
+
+class OptimizerFactory(Protocol):
+    """An optimizer that lacks only its parameters."""
+
+    def __call__(self, params: Iterable[nn.Parameter], /) -> Optimizer: ...
+
+
+class SchedulerFactory(Protocol):
+    """A schedule that lacks only its optimizer and the number of optimizer steps."""
+
+    def __call__(self, optimizer: Optimizer, /, *, total_steps: float) -> LRScheduler: ...
+
+
+class Classifier(LightningModule):
+    """Trains a network to tell classes apart.
+
+    Logs ``{train,val,test}/{loss,acc}`` once per epoch and ``train/loss_step`` every ``log_every_n_steps`` steps.
+
+    Args:
+        network: From raw pixels [B, C, H, W] to logits [B, num_classes].
+        optimizer: Makes the optimizer.
+        scheduler: Makes the learning rate schedule, which is stepped after each optimizer step.
+        num_classes: Number of logits.
+        in_channels: Channels of the images, for the example that the graph is drawn from.
+        seed: Seed of every random choice within the training steps, such as dropout.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.seed = seed
+        self.train_metrics = EpochMetrics(num_classes)
+        self.val_metrics = EvaluationMetrics(num_classes)
+        self.test_metrics = EvaluationMetrics(num_classes)
+        self.example_input_array = torch.zeros(1, in_channels, 28, 28, dtype=torch.uint8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raw pixels [B, C, H, W] to logits [B, num_classes]."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets)
+        self.train_metrics.update(loss.detach(), logits.detach(), targets)
+        # One call of self.log costs as much as a layer of a small network, so only when it is written.
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every > 0 and (self.global_step + 1) % every == 0:
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.test_metrics)
+
+    def _evaluate(self, batch: Batch, metrics: EvaluationMetrics) -> None:
+        images, targets = batch
+        logits = self(images)
+        metrics.update(F.cross_entropy(logits, targets), logits, targets)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            # What an epoch draws depends on the seed and the epoch alone, so that a resumed run equals an
+            # uninterrupted one. Not in on_train_epoch_start: the data loader draws from the same generator after it.
+            torch.manual_seed(derive_seed(Stream.TRAINING, self.seed, self.current_epoch, self.global_rank))
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch("train", self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test", self.test_metrics)
+
+    def _log_epoch(self, split: str, metrics: EpochMetrics) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.compute().items()}, batch_size=1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.network.parameters())
+        scheduler = self.scheduler(optimizer, total_steps=self.trainer.estimated_stepping_batches)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step", "name": "lr"}
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]

@@ -1,0 +1,135 @@
+"""The LightningDataModule that owns Fashion-MNIST: getting it, verifying it, splitting it, batching it."""
+
+import logging
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fmnist import fetch, files
+from fmnist.batches import Batch, Batches
+from fmnist.errors import UserError
+from fmnist.split import stratified_split
+
+log = logging.getLogger(__name__)
+
+
+class ImageDataset(Dataset[Batch]):
+    """Labelled images, whole in memory, indexed by one number or by a tensor of them.
+
+    Args:
+        images: uint8 [N, 1, 28, 28].
+        labels: int64 [N].
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    @classmethod
+    def read(cls, directory: Path, prefix: str) -> "ImageDataset":
+        """Reads one of the two official sets, see ``fmnist.files.load``."""
+        arrays = files.load(directory, prefix)
+        return cls(torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int | Tensor) -> Batch:
+        return self.images[index], self.labels[index]
+
+
+class FashionMNIST(LightningDataModule):
+    """Fashion-MNIST as batches of raw pixels.
+
+    The official 10,000 test images are the test set. The validation set is a stratified part of the official 60,000
+    training images, drawn once with a seed of its own.
+
+    Args:
+        data_dir: Directory that holds the four official files, the only place to look for them; None for the project's
+            cache, which is filled from the first source that has them (see ``fmnist.fetch``).
+        batch_size: Training samples per optimizer step.
+        eval_batch_size: Samples per batch of validation and test; a matter of speed alone.
+        val_size: Number of validation images; 0 trains on all 60,000 and validates on nothing.
+        val_seed: Seed of the split.
+        seed: Seed of the order of the training samples.
+
+    Raises:
+        ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | None = None,
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        val_size: int = 5000,
+        val_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size must be at least 1, got {eval_batch_size}")
+        if not 0 <= val_size < files.TRAIN_SIZE:
+            raise ValueError(
+                f"val_size must be from 0 to {files.TRAIN_SIZE - 1} of the {files.TRAIN_SIZE} training images, "
+                f"got {val_size}"
+            )
+        for name, value in (("val_seed", val_seed), ("seed", seed)):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        self.directory = fetch.CACHE if data_dir is None else Path(data_dir).expanduser()
+        if data_dir is not None:
+            try:
+                files.find(self.directory)  # that they are the official ones is verified when they are read
+            except UserError as error:
+                raise ValueError(f"data_dir: {error}") from error
+        self.data_dir = data_dir
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_size = val_size
+        self.val_seed = val_seed
+        self.seed = seed
+
+    def prepare_data(self) -> None:
+        if self.data_dir is None:
+            fetch.fetch(self.directory)
+
+    def setup(self, stage: str) -> None:
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise UserError(f"trainer: runs on one device as yet, got {self.trainer.world_size}; use trainer.devices=1")
+        if stage == "test":
+            self.test_set = ImageDataset.read(self.directory, "t10k")
+        else:
+            self.train_set = ImageDataset.read(self.directory, "train")
+            self.train_indices, self.val_indices = stratified_split(
+                self.train_set.labels, val_size=self.val_size, seed=self.val_seed
+            )
+            log.info(
+                "data: %d training and %d validation images from %s",
+                len(self.train_indices),
+                len(self.val_indices),
+                self.directory,
+            )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return _loader(self.train_set, Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        if self.val_size == 0:
+            return []  # Lightning then runs no validation
+        return _loader(self.train_set, Batches(self.val_indices, batch_size=self.eval_batch_size))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return _loader(self.test_set, Batches(torch.arange(len(self.test_set)), batch_size=self.eval_batch_size))
+
+
+def _loader(dataset: ImageDataset, batches: Batches) -> DataLoader[Batch]:
+    # batch_size=None: the sampler yields whole batches, nothing is collated. Worker processes would cost more than
+    # they give, since the images are in memory.
+    return DataLoader(dataset, sampler=batches, batch_size=None)

@@ -1,0 +1,69 @@
+"""The networks: from raw pixels to logits."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean from raw pixels and divides by a standard deviation.
+
+    Both are buffers, so that a checkpoint or an export takes raw pixels and nobody can forget to normalise.
+
+    Args:
+        mean: In pixel values, from 0 to 255.
+        std: In pixel values, above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, mean: float, std: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+
+class CNN(nn.Module):
+    """The lesson's network: two convolutions, three linear layers, 32,998 parameters.
+
+    Args:
+        in_channels: Channels of the images.
+        num_classes: Number of logits.
+        pixel_mean: Subtracted from each pixel; the lesson subtracts nothing.
+        pixel_std: Divides each pixel; the lesson's 255 brings it into [0, 1].
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self, *, in_channels: int = 1, num_classes: int = 10, pixel_mean: float = 0.0, pixel_std: float = 255.0
+    ) -> None:
+        super().__init__()
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if not pixel_std > 0:
+            raise ValueError(f"pixel_std must be above 0, got {pixel_std}")
+        self.normalize = Normalize(mean=pixel_mean, std=pixel_std)
+        self.conv1 = nn.Conv2d(in_channels, 6, kernel_size=5)
+        self.conv2 = nn.Conv2d(6, 12, kernel_size=5)
+        self.fc1 = nn.Linear(12 * 4 * 4, 120)
+        self.fc2 = nn.Linear(120, 60)
+        self.out = nn.Linear(60, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raw pixels [B, in_channels, 28, 28], uint8 or float from 0 to 255, to logits [B, num_classes]."""
+        t = self.normalize(images)
+        t = F.max_pool2d(F.relu(self.conv1(t)), 2)  # [B, 6, 12, 12]
+        t = F.max_pool2d(F.relu(self.conv2(t)), 2)  # [B, 12, 4, 4]
+        t = t.flatten(1)  # [B, 192]
+        t = F.relu(self.fc1(t))  # [B, 120]
+        t = F.relu(self.fc2(t))  # [B, 60]
+        logits: Tensor = self.out(t)  # [B, num_classes]
+        return logits

@@ -1,0 +1,62 @@
+"""The figures that a run ends with."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+
+from fmnist.metrics import NAMES
+from fmnist.run_directory import RunDirectory
+
+Metrics = dict[str, float | int]
+
+
+def after_training(trainer: Trainer, run: RunDirectory) -> Metrics:
+    """``train/*`` of the last epoch, ``val/*`` of the best, and how many epochs there were.
+
+    They come from the checkpoints, each of which holds the metrics of its epoch. Without checkpoints, as in a
+    ``fast_dev_run``, the figures of the last epoch are all there is.
+    """
+    last = _of_checkpoint(run, "last") or {"epochs": trainer.current_epoch, **_logged(trainer)}
+    best = _of_checkpoint(run, "best") or last
+    return {
+        **{name: value for name, value in last.items() if name.startswith("train/")},
+        **{name: value for name, value in best.items() if name.startswith("val/")},
+        "epochs": last["epochs"],
+        "best_epoch": best["epochs"],
+    }
+
+
+def after_test(trainer: Trainer) -> Metrics:
+    """``test/*``."""
+    return _logged(trainer)
+
+
+def summary(run: RunDirectory, metrics: Metrics) -> str:
+    """What to tell the user at the end: how good, where, and how to look at it."""
+    lines = [f"\ntrained for {metrics['epochs']} epochs, the best was epoch {metrics['best_epoch']}"]
+    names = {"train": "training accuracy", "val": "validation accuracy", "test": "test accuracy"}
+    lines += [
+        f"{name:<20} {metrics[f'{split}/acc']:.4f}  (loss {metrics[f'{split}/loss']:.4f})"
+        for split, name in names.items()
+        if f"{split}/acc" in metrics
+    ]
+    path = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    dashboard = "make tensorboard" if path.parts[0] == "runs" else f"make tensorboard LOGDIR={path}"
+    lines += [f"{'run directory':<20} {path}", f"{'dashboard':<20} {dashboard}"]
+    return "\n".join(lines)
+
+
+def _of_checkpoint(run: RunDirectory, name: str) -> Metrics | None:
+    path = run.best_checkpoint if name == "best" else run.last_checkpoint
+    if not path.is_file():
+        return None
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    return {
+        "epochs": checkpoint["epoch"] + 1,
+        **{name: checkpoint["metrics"][name] for name in NAMES if name in checkpoint["metrics"]},
+    }
+
+
+def _logged(trainer: Trainer) -> Metrics:
+    return {name: trainer.callback_metrics[name].item() for name in NAMES if name in trainer.callback_metrics}

@@ -1,0 +1,76 @@
+"""Learning rate schedules with one interface: the optimizer's own rate is the peak, the run's length the end."""
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from fmnist.errors import UserError
+
+
+class Constant(LRScheduler):
+    """Leaves the learning rate as it is."""
+
+    def __init__(self, optimizer: Optimizer, *, total_steps: float) -> None:
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+
+class Cosine(CosineAnnealingLR):
+    """Half a cosine from the optimizer's learning rate down to a last one (https://arxiv.org/abs/1608.03983).
+
+    Args:
+        optimizer: Its learning rate is where the schedule starts.
+        total_steps: Optimizer steps until the end.
+        final_lr: Learning rate at the end, at least 0.
+    """
+
+    def __init__(self, optimizer: Optimizer, *, total_steps: float, final_lr: float = 0.0) -> None:
+        if not final_lr >= 0:
+            raise ValueError(f"final_lr must be at least 0, got {final_lr}")
+        super().__init__(optimizer, T_max=_end(total_steps), eta_min=final_lr)
+
+
+class OneCycle(OneCycleLR):
+    """Up to the optimizer's learning rate and down again (https://arxiv.org/abs/1708.07120).
+
+    The momentum stays as it is, unlike in torch's default.
+
+    Args:
+        optimizer: Its learning rate is the peak.
+        total_steps: Optimizer steps until the end.
+        warmup: Fraction of the steps that go up, above 0 and below 1.
+        start_factor: First learning rate as a fraction of the peak, above 0 and at most 1.
+        end_factor: Last learning rate as a fraction of the peak, above 0 and at most 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        total_steps: float,
+        warmup: float = 0.3,
+        start_factor: float = 0.04,
+        end_factor: float = 4e-6,
+    ) -> None:
+        if not 0 < warmup < 1:
+            raise ValueError(f"warmup must be above 0 and below 1, got {warmup}")
+        for name, factor in (("start_factor", start_factor), ("end_factor", end_factor)):
+            if not 0 < factor <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {factor}")
+        super().__init__(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=_end(total_steps),
+            pct_start=warmup,
+            div_factor=1 / start_factor,
+            final_div_factor=start_factor / end_factor,  # torch divides the first rate, not the peak
+            cycle_momentum=False,
+        )
+
+
+def _end(total_steps: float) -> int:
+    if total_steps == float("inf"):
+        raise UserError("scheduler: this schedule needs an end; set trainer.max_epochs or trainer.max_steps")
+    return int(total_steps)

@@ -1,0 +1,46 @@
+"""Trains a network on Fashion-MNIST, tests it once, and writes down what came of it.
+
+python train.py trainer.max_epochs=5
+python train.py --help
+"""
+
+import logging
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fmnist.command_line import one_line_errors
+from fmnist.run_directory import RunDirectory
+
+log = logging.getLogger("train")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> float:
+    """Runs one job and returns the monitored metric, which a sweeper may optimize."""
+    # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
+    from fmnist import build, results
+    from fmnist.logger import log_results, log_text
+
+    run = RunDirectory(HydraConfig.get().runtime.output_dir)
+    build.prepare(config)
+    data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
+    log_text(trainer, "configuration", build.markdown(config))
+
+    trainer.fit(classifier, data)
+    metrics = results.after_training(trainer, run)
+    if config.test:
+        best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
+        trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
+        metrics |= results.after_test(trainer)
+
+    log_results(trainer, build.hyperparameters(config), metrics)
+    run.write_metrics(metrics)
+    log.info(results.summary(run, metrics))
+    return metrics[build.monitored(config) or "train/loss"]
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
