@@ -21,12 +21,12 @@ def main(config: DictConfig) -> float:
     """Runs one job and returns the monitored metric, which a sweeper may optimize."""
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
     from fmnist import build, results
-    from fmnist.logger import log_results, log_text
+    from fmnist.logger import log_results, log_start
 
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     build.prepare(config)
     data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
-    log_text(trainer, "configuration", build.markdown(config))
+    log_start(trainer, classifier, build.markdown(config))
 
     trainer.fit(classifier, data)
     metrics = results.after_training(trainer, run)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -42,6 +43,18 @@ SETTINGS: dict[str, Any] = {
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
 }
+
+_HYPERPARAMETERS = (
+    "data.batch_size",
+    "data.val_size",
+    "model",
+    "optimizer",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "scheduler",
+    "seed",
+    "trainer.max_epochs",
+)
 
 
 def check(config: DictConfig, run: RunDirectory) -> None:
@@ -124,18 +137,18 @@ def monitored(config: DictConfig) -> str | None:
 def hyperparameters(config: DictConfig) -> dict[str, bool | int | float | str]:
     """What tells two runs apart, flat, for TensorBoard's HPARAMS tab.
 
-    Of the trainer only what changes the result; of each group its class, under the group's name.
+    These are the same few for every run, since TensorBoard takes its columns from the first run that it finds and shows
+    the first five by itself, and whatever else the command line overrides. A group stands for the class that it builds.
     """
-    result: dict[str, bool | int | float | str] = {"seed": config.seed}
-    for group in ("data", "model", "optimizer", "scheduler"):
-        for key, value in config[group].items():
-            if key == "_target_":
-                result[group] = value.rpartition(".")[2]
-            elif isinstance(value, bool | int | float | str) and not key.startswith("_") and key != "seed":
-                result[f"{group}.{key}"] = value
-    for key in ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val"):
-        if config.trainer[key] is not None:
-            result[f"trainer.{key}"] = config.trainer[key]
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    overridden = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    result: dict[str, bool | int | float | str] = {}
+    for key in sorted({*_HYPERPARAMETERS, *overridden}):
+        value = OmegaConf.select(config, key)
+        if isinstance(value, DictConfig) and "_target_" in value:
+            result[key] = value._target_.rpartition(".")[2]
+        elif isinstance(value, bool | int | float | str):
+            result[key] = value
     return result
 
 

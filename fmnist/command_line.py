@@ -9,11 +9,12 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import (
@@ -77,7 +78,8 @@ def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The configuration with only the user's choices of groups, and the names of the groups."""
     groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
     choices = [override for override in overrides if override.partition("=")[0] in groups and "," not in override]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    inside_main = GlobalHydra.instance().is_initialized()
+    with nullcontext() if inside_main else initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", choices), groups
 
 
@@ -99,13 +101,17 @@ class Guard(Callback):
                     f"{sweep} already holds files, and nothing in it was changed; "
                     "choose another directory, or leave hydra.sweep.dir out to have one made"
                 )
-            _check_jobs_differ(list(config.hydra.overrides.task))
-            _check(config, RunDirectory(sweep))
+            for overrides in _trial_jobs(list(config.hydra.overrides.task)):
+                _check(compose("train", overrides), RunDirectory(sweep))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        # Hydra goes on with the other jobs and raises the first failure after the last of them.
-        if config.hydra.mode == RunMode.MULTIRUN and job_return.status == JobStatus.FAILED:
-            log.error("job %s failed: %s", config.hydra.job.num, job_return._return_value)
+        if job_return.status != JobStatus.FAILED:
+            return
+        error = job_return._return_value  # the property would raise it
+        if config.hydra.mode == RunMode.MULTIRUN:
+            log.error("job %s failed: %s", config.hydra.job.num, error)  # Hydra itself tells after the last job
+        elif isinstance(error, UserError):
+            sys.exit(f"error: {error}")  # without Hydra's own line before it
 
 
 @contextmanager
@@ -115,6 +121,8 @@ def _refusing() -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
 
 
 def _check(config: DictConfig, run: RunDirectory) -> None:
@@ -123,10 +131,25 @@ def _check(config: DictConfig, run: RunDirectory) -> None:
     build.check(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), run)
 
 
-def _check_jobs_differ(overrides: list[str]) -> None:
-    """Jobs are named by their overrides: a value that stands twice would give two jobs one directory."""
+def _trial_jobs(overrides: list[str]) -> Iterator[list[str]]:
+    """Jobs among which each value of a sweep comes once, so that a wrong one is found before the first job starts.
+
+    Raises:
+        UserError: A value stands twice. Jobs are named by their overrides, and two would share a directory.
+    """
+    sweeps: dict[str, list[str]] = {}
+    fixed = []
     for override in OverridesParser.create().parse_overrides(overrides):
-        if override.is_sweep_override():
-            values = Counter(override.sweep_string_iterator())
-            if twice := [value for value, times in values.items() if times > 1]:
+        if not override.is_sweep_override():
+            fixed.append(str(override.input_line))
+        elif override.is_choice_sweep() or override.is_range_sweep():
+            values = list(override.sweep_string_iterator())
+            if twice := [value for value, times in Counter(values).items() if times > 1]:
                 raise UserError(f"{override.key_or_group} is to be swept over {twice[0]} twice; name each value once")
+            key = override.get_key_element()
+            sweeps[key] = [f"{key}={value}" for value in values]
+    first = {key: jobs[0] for key, jobs in sweeps.items()}
+    yield [*fixed, *first.values()]
+    for key, jobs in sweeps.items():
+        for job in jobs[1:]:
+            yield [*fixed, *(first | {key: job}).values()]

@@ -65,7 +65,7 @@ class FashionMNIST(LightningDataModule):
         *,
         data_dir: str | None = None,
         batch_size: int = 100,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 250,
         val_size: int = 5000,
         val_seed: int = 0,
         seed: int = 0,

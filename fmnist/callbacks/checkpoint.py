@@ -30,6 +30,11 @@ class Checkpoint(ModelCheckpoint):
             save_on_train_epoch_end=True if monitor is None else None,
         )
 
+    @property
+    def state_key(self) -> str:
+        # Lightning's is made of what is monitored, which best and last share when there is nothing to validate on.
+        return f"{type(self).__name__}({self.filename})"
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.dirpath = str(RunDirectory(trainer.default_root_dir).checkpoints)
         super().setup(trainer, pl_module, stage)

@@ -1,0 +1,50 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fmnist import atomic
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    for content in (b"old", b"new"):
+        atomic.write(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic.write(tmp_path / "file", b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+
+        def noting(*arguments: object, name: str = name, call: Callable[..., None] = call) -> None:
+            events.append(name)
+            call(*arguments)
+
+        monkeypatch.setattr(os, name, noting)
+    atomic.write(tmp_path / "file", b"content")
+    assert events == ["fsync", "replace", "fsync"]  # the last is the directory's
+
+
+def test_the_file_can_be_read_by_others(tmp_path: Path) -> None:
+    atomic.write(tmp_path / "file", b"content")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644

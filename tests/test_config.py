@@ -1,0 +1,191 @@
+"""Every file in conf/ composes and builds, every key is read, and wrong values are told by their names."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from fmnist import build
+from fmnist.errors import UserError
+from fmnist.files import SHA256
+from fmnist.run_directory import RunDirectory
+from fmnist.suggestion import keys
+from tests.conftest import ROOT
+
+Composed = Callable[..., DictConfig]
+
+FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml"))
+CHOICES = [f"{path.parent}={path.stem}" for path in FILES]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A directory with files of the right names, so that building needs no data."""
+    for name in SHA256:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_every_group_is_covered() -> None:
+    assert {path.parent.name for path in FILES} == {*build.GROUPS, "experiment"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_file_composes_and_builds(choice: str, composed: Composed, tmp_path: Path) -> None:
+    config = composed(choice)
+    if choice == "trainer=gpu" and not torch.cuda.is_available():
+        with pytest.raises(UserError, match="torch sees no GPU"):
+            build.check(config, RunDirectory(tmp_path))
+    else:
+        build.check(config, RunDirectory(tmp_path))
+    assert not any(tmp_path.iterdir()), "building must not write"
+
+
+def test_the_defaults_are_the_lessons_recipe(composed: Composed) -> None:
+    config = composed()
+    assert config.model._target_ == "fmnist.model.CNN"
+    assert config.optimizer._target_ == "torch.optim.Adam"
+    assert (config.optimizer.lr, config.data.batch_size, config.trainer.max_epochs) == (0.01, 100, 10)
+    assert (config.data.val_size, config.trainer.devices) == (5000, 1)
+
+
+def test_experiment_notebook_is_the_lessons_protocol(composed: Composed) -> None:
+    config = composed("experiment=notebook")
+    assert (config.data.val_size, config.data.batch_size, config.trainer.max_epochs) == (0, 100, 5)
+    assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 0.01)
+    assert config.scheduler._target_ == "fmnist.scheduler.Constant"
+
+
+def test_the_trainer_lists_every_argument_of_lightnings_trainer(composed: Composed) -> None:
+    given_by_build = {"callbacks", "logger", "default_root_dir"}
+    assert set(composed().trainer) - {"_target_"} == set(inspect.signature(Trainer).parameters) - given_by_build
+
+
+def test_only_optimizers_and_schedulers_are_partial() -> None:
+    for path in FILES:
+        partial = bool(OmegaConf.select(OmegaConf.load(ROOT / "conf" / path), "_partial_"))
+        assert partial == (path.parent.name in ("optimizer", "scheduler")), path
+
+
+def test_the_monitored_metric_stands_once(composed: Composed) -> None:
+    text = "".join(path.read_text() for path in (ROOT / "conf").rglob("*.yaml"))
+    assert text.count("val/acc") == 1
+    config = composed("callbacks=early_stopping", "monitor.metric=val/loss", "monitor.mode=min")
+    for callback in (config.callbacks.best, config.callbacks.early_stopping):
+        assert (callback.monitor, callback.mode) == ("val/loss", "min")
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "trainer=gpu"])
+def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is read if it is an argument of a constructor that is called, or if the program asks for it."""
+    config = composed(choice)
+    read: set[str] = set()
+    select, attribute = OmegaConf.select, DictConfig.__getattr__
+
+    def noting_select(node: DictConfig, key: str, **kwargs: Any) -> object:
+        read.add(key)
+        return select(node, key, **kwargs)
+
+    def noting_attribute(node: DictConfig, key: str) -> object:
+        if not key.startswith("__"):
+            read.add(str(node._get_full_key(key)))
+        return attribute(node, key)
+
+    monkeypatch.setattr(OmegaConf, "select", staticmethod(noting_select))
+    monkeypatch.setattr(DictConfig, "__getattr__", noting_attribute)
+    constructed = []
+    instantiate = hydra.utils.instantiate
+
+    def noting_instantiate(node: DictConfig, **kwargs: Any) -> object:
+        constructed.append(str(node._get_full_key(None)))
+        result = instantiate(node, **kwargs)
+        # Every key of the node must have been an argument: a constructor without **kwargs takes no other.
+        target = hydra.utils.get_class(node["_target_"])
+        assert {str(key) for key in node} - {"_target_", "_partial_"} <= set(inspect.signature(target).parameters)
+        return result
+
+    monkeypatch.setattr(hydra.utils, "instantiate", noting_instantiate)
+    build.check(config, RunDirectory(tmp_path))
+
+    program = (ROOT / "train.py").read_text()
+    for key in keys(config):
+        in_a_call = any(key.startswith(f"{node}.") for node in constructed)
+        assert in_a_call or key in read or f"config.{key}" in program, key
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.batch_size=0", r"data\.batch_size must be at least 1, got 0"),
+        ("data.batch_size=-1", r"data\.batch_size must be at least 1, got -1"),
+        ("data.batch_size=abc", r"data\.batch_size must be a whole number, got 'abc'"),
+        ("data.batch_size=1.5", r"data\.batch_size must be a whole number, got 1\.5"),
+        ("data.batch_size=true", r"data\.batch_size must be a whole number, got True"),
+        ("data.val_size=60000", r"data\.val_size must be from 0 to 59999 .* got 60000"),
+        ("data.data_dir=/nowhere", r"data\.data_dir: /nowhere does not exist"),
+        ("optimizer.lr=-1", r"optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=abc", r"optimizer\.lr must be a number, got 'abc'"),
+        ("optimizer.betas=[2,0.9]", r"optimizer: Invalid beta parameter"),
+        ("+optimizer.momentum=0.9", r"Adam takes no optimizer\.momentum"),
+        ("optimizer._target_=torch.optim.Adamm", r"optimizer\._target_ is no class"),
+        ("model.in_channels=0", r"model\.in_channels must be at least 1, got 0"),
+        ("model.pixel_std=0", r"model\.pixel_std must be above 0, got 0"),
+        ("trainer.max_epochs=1.5", r"trainer\.max_epochs must be a whole number or null, got 1\.5"),
+        ("trainer.max_epochs=one", r"trainer\.max_epochs must be a whole number or null, got 'one'"),
+        ("trainer.max_epochs=true", r"trainer\.max_epochs must be a whole number or null, got True"),
+        ("trainer.max_epochs=0", r"trainer\.max_epochs must be at least 1"),
+        ("trainer.max_epochs=-2", r"trainer: .*max_epochs"),
+        ("trainer.precision=bf17-mixed", r"trainer\.precision .* got 'bf17-mixed'; did you mean 'bf16-mixed'\?"),
+        ("trainer.accelerator=gpuu", r"trainer: You selected an invalid accelerator name"),
+        ("monitor.metric=val/accc", r"monitor\.metric .* did you mean 'val/acc'\?"),
+        ("monitor.mode=maximum", r"monitor\.mode must be max or min, got 'maximum'"),
+        ("callbacks.progress_bar.refresh_rate=0", r"callbacks\.progress_bar\.refresh_rate must be at least 1, got 0"),
+        ("seed=-1", r"seed must be at least 0, got -1"),
+        ("seed=abc", r"seed must be a whole number, got 'abc'"),
+        ("threads=0", r"threads must be at least 1, got 0"),
+        ("test=maybe", r"test must be true or false, got 'maybe'"),
+        ("+lr=0.1", r"nothing reads the key 'lr'; did you mean 'optimizer\.lr'\?"),
+        ("~model", r"model must be a node with a _target_"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
+    override: str, message: str, composed: Composed, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        build.check(composed(override), RunDirectory(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.max_epochs=3", "optimizer.lr=1", "optimizer.lr=1e-3", "threads=null", "trainer.devices=auto"]
+)
+def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Path) -> None:
+    threads = torch.get_num_threads()
+    build.check(composed(override, f"data.data_dir={data_dir}"), RunDirectory(data_dir / "run"))
+    torch.set_num_threads(threads)
+
+
+def test_the_best_is_the_last_where_there_is_nothing_to_validate_on(composed: Composed, tmp_path: Path) -> None:
+    for override in ("data.val_size=0", "trainer.limit_val_batches=0"):
+        config = composed(override)
+        assert build.monitored(config) is None
+        callbacks = build.trainer(config, RunDirectory(tmp_path)).checkpoint_callbacks
+        assert [callback.monitor for callback in callbacks] == [None, None]  # type: ignore[attr-defined]
+    assert build.monitored(composed("data.val_size=0", "monitor.metric=train/loss")) == "train/loss"
+    assert build.monitored(composed()) == "val/acc"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(composed: Composed) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        config = composed(f"seed={seed}")
+        build.prepare(config)
+        return torch.cat([parameter.flatten() for parameter in build.classifier(config).parameters()])
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
