@@ -1,7 +1,6 @@
 """Trains a network on Fashion-MNIST, tests it once, and writes down what came of it.
 
-python train.py trainer.max_epochs=5
-python train.py --help
+Run ``python train.py --help`` for what can be set, and how.
 """
 
 import logging
@@ -10,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fmnist.command_line import one_line_errors
+from fmnist import command_line
 from fmnist.run_directory import RunDirectory
 
 log = logging.getLogger("train")
@@ -42,5 +41,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    command_line.run(main)

@@ -33,6 +33,7 @@ from fmnist.suggestion import did_you_mean, keys
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and which devices it sees
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # the images are in memory
 warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 with torch 2.14, theirs to mend
+warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.val_size=0 means no validation
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")

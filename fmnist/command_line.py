@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,19 @@ TRACEBACK = "HYDRA_FULL_ERROR"  # the environment variable that asks for traceba
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends the program with one line for a mistake of the user's; lets a defect of the project keep its traceback."""
+def run(main: Callable[[], object]) -> None:
+    """Calls the program; ends it with one line for a mistake of the user's.
+
+    A defect of the project keeps its traceback, and so does a mistake when ``HYDRA_FULL_ERROR=1`` asks for it.
+    """
+    # Hydra's parser takes no override before -m: 'train.py experiment=smoke -m seed=1,2' must work, too.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     if os.environ.get(TRACEBACK, "0") != "0":
-        yield
+        main()
         return
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and leaves
     try:
-        yield
+        main()
     except UserError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
@@ -55,6 +59,8 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    finally:
+        del os.environ[TRACEBACK]
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

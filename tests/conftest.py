@@ -2,8 +2,11 @@
 
 import logging
 import os
+import runpy
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +17,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-import train
-from fmnist.command_line import one_line_errors
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE, fetch
 
@@ -73,6 +74,32 @@ def run_command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) ->
 
 
 @pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts ``python train.py <overrides>`` in a process of its own, to be sent a signal; it is killed in the end."""
+    processes = []
+
+    def call(*overrides: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "train.py", *overrides],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        processes.append((process, threading.Timer(120, process.kill)))
+        processes[-1][1].start()
+        return process
+
+    yield call
+    for process, timer in processes:
+        timer.cancel()
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def train_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Outcome]]:
@@ -84,8 +111,7 @@ def train_here(
         GlobalHydra.instance().clear()
         capfd.readouterr()
         try:
-            with one_line_errors():
-                train.main()
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
             code: int | str | None = 0
         except SystemExit as stop:
             code = stop.code
@@ -101,6 +127,7 @@ def train_here(
     for logger in (logging.getLogger(), logging.getLogger("fmnist")):  # Hydra's handlers write to a closed capture
         for handler in logger.handlers[:]:
             logger.removeHandler(handler)
+            handler.close()
 
 
 def one_line(outcome: Outcome) -> str:
