@@ -36,8 +36,10 @@ class Batches(Sampler[Tensor]):
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        # A generator, which draws when it is asked for the first batch: when it resumes a run, Lightning makes the
+        # iterator before it calls set_epoch.
         indices = self.indices
         if self.seed is not None:
             generator = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
             indices = indices[torch.randperm(len(indices), generator=generator)]
-        return iter(torch.split(indices, self.batch_size))
+        yield from torch.split(indices, self.batch_size)

@@ -4,12 +4,9 @@ Each node of the configuration is one constructor call. Before it is made, every
 signature and every plain value against its annotation; what the constructor itself refuses is told with the node's key.
 """
 
-import inspect
 import logging
-import types
-import typing
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -21,12 +18,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from typeguard import TypeCheckError, check_type
 
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
+from fmnist.signature import check_arguments, check_value
 from fmnist.suggestion import did_you_mean, keys
 
 # Lightning's advice that does not apply here.
@@ -81,7 +78,7 @@ def prepare(config: DictConfig) -> None:
         if key not in known:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
     for key, hint in SETTINGS.items():
-        _check_value(key, OmegaConf.select(config, key), hint)
+        check_value(key, OmegaConf.select(config, key), hint)
     if config.seed < 0:
         raise UserError(f"seed must be at least 0, got {config.seed}")
     if config.threads is not None:
@@ -123,6 +120,8 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
     logger: Logger = _instantiate(config, "logger", save_dir=str(run.path))
     result = _instantiate(config, "trainer", callbacks=callbacks, logger=logger, default_root_dir=str(run.path))
     assert isinstance(result, Trainer)
+    if result.world_size > 1:
+        raise UserError(f"trainer: training runs on one device, got {result.world_size}; use trainer.devices=1")
     if result.max_epochs == 0:
         raise UserError("trainer.max_epochs must be at least 1, or -1 for no limit, got 0")
     return result
@@ -172,42 +171,9 @@ def _instantiate(config: DictConfig, key: str, **arguments: object) -> Any:
     except (ImportError, ValueError) as error:
         raise UserError(f"{key}._target_ is no class: {' '.join(str(error).split())}") from error
     given = {str(name): value for name, value in node.items() if name not in ("_target_", "_partial_")}
-    _check_arguments(key, target, given)
+    check_arguments(key, target, given)
     with _blaming(config, key):
         return hydra.utils.instantiate(node, _convert_="all", **arguments)
-
-
-def _check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
-    parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
-    for name, value in given.items():
-        if name not in parameters:
-            raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
-        if value is None or isinstance(value, bool | int | float | str):
-            _check_value(f"{key}.{name}", value, hints.get(name, Any))
-
-
-def _check_value(key: str, value: object, hint: Any) -> None:
-    # bool is a subclass of int, but 'true' epochs are a mistake.
-    fits = not (isinstance(value, bool) and hint in (int, float, int | None, float | None))
-    try:
-        check_type(value, hint)
-    except TypeCheckError:
-        fits = False
-    if not fits:
-        allowed = _alternatives(hint)
-        raise UserError(f"{key} must be {' or '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
-
-
-def _alternatives(hint: Any) -> list[str]:
-    """The members of a type hint that can be typed on a command line, in a user's words."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    if typing.get_origin(hint) is Literal:
-        return [str(value) for value in typing.get_args(hint)]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        names = [name for member in typing.get_args(hint) for name in _alternatives(member)]
-        return list(dict.fromkeys(names))
-    return [words[hint]] if hint in words else []
 
 
 @contextmanager

@@ -101,8 +101,6 @@ class FashionMNIST(LightningDataModule):
             fetch.fetch(self.directory)
 
     def setup(self, stage: str) -> None:
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise UserError(f"trainer: runs on one device as yet, got {self.trainer.world_size}; use trainer.devices=1")
         if stage == "test":
             self.test_set = ImageDataset.read(self.directory, "t10k")
         else:

@@ -59,7 +59,7 @@ class Outcome:
     err: str
 
 
-def run_command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> Outcome:
+def run_command(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300, **environment: str) -> Outcome:
     """Runs ``python <arguments>`` in a process of its own."""
     process = subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -68,7 +68,7 @@ def run_command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=timeout,
     )
     return Outcome(process.returncode, process.stdout, process.stderr)
 

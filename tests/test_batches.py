@@ -50,6 +50,13 @@ def test_another_epoch_or_another_seed_gives_another_order(seed: int, epoch: int
     assert order(seed, epoch) != order(seed + 1, epoch)
 
 
+def test_the_epoch_counts_that_is_set_before_the_first_batch_is_drawn() -> None:
+    batches = Batches(torch.arange(100), batch_size=100, seed=0)
+    early = iter(batches)  # as Lightning does when it resumes
+    batches.set_epoch(3)
+    assert torch.equal(next(early), next(iter(batches)))
+
+
 def test_without_a_seed_the_order_is_that_of_the_indices() -> None:
     assert torch.cat(list(Batches(torch.tensor([5, 3, 9]), batch_size=2))).tolist() == [5, 3, 9]
 

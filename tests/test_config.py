@@ -142,6 +142,7 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("trainer.max_epochs=0", r"trainer\.max_epochs must be at least 1"),
         ("trainer.max_epochs=-2", r"trainer: .*max_epochs"),
         ("trainer.precision=bf17-mixed", r"trainer\.precision .* got 'bf17-mixed'; did you mean 'bf16-mixed'\?"),
+        ("trainer.devices=2", r"trainer: .* one device, got 2; use trainer\.devices=1"),
         ("trainer.accelerator=gpuu", r"trainer: You selected an invalid accelerator name"),
         ("monitor.metric=val/accc", r"monitor\.metric .* did you mean 'val/acc'\?"),
         ("monitor.mode=maximum", r"monitor\.mode must be max or min, got 'maximum'"),

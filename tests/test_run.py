@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.conftest import ROOT, Outcome, run_command
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
+Start = Callable[..., subprocess.Popen[str]]
 NAMES = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc")}
 
 
@@ -250,18 +252,14 @@ def test_a_job_that_fails_does_not_stop_the_others(train_here: TrainHere, tmp_pa
     assert len(list((tmp_path / "sweep").rglob("metrics.json"))) == 1
 
 
-def test_runs_that_start_together_do_not_share_a_directory(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_runs_that_start_together_do_not_share_a_directory(start: Start, tmp_path: Path) -> None:
     processes = [start("experiment=smoke", "threads=1") for _ in range(3)]
     for process in processes:
         process.communicate(timeout=120)
     assert len(list((tmp_path / "runs/train").glob("*/*/metrics.json"))) == 3
 
 
-def test_of_two_runs_told_to_use_one_directory_one_is_refused(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_of_two_runs_told_to_use_one_directory_one_is_refused(start: Start, tmp_path: Path) -> None:
     processes = [start("experiment=smoke", "threads=1", "hydra.run.dir=same") for _ in range(2)]
     ends = []
     for process in processes:
@@ -275,21 +273,24 @@ def test_of_two_runs_told_to_use_one_directory_one_is_refused(
 
 @pytest.mark.slow
 def test_experiment_notebook_reaches_the_lessons_accuracy(tmp_path: Path, train_set: ImageDataset) -> None:
-    """Means of three seeds. The lesson itself: 0.883 counted while training, 0.891 evaluated on the training set."""
-    counted, on_training_set, on_test_set = [], [], []
-    for seed in (0, 1, 2):
-        path = tmp_path / str(seed)
-        outcome = run_command(ROOT / "train.py", "experiment=notebook", f"seed={seed}", f"hydra.run.dir={path}")
-        assert outcome.code == 0, outcome.err
-        run = RunDirectory(path)
-        metrics = run.read_metrics()
-        counted.append(metrics["train/acc"])
-        on_test_set.append(metrics["test/acc"])
-        on_training_set.append(evaluated(run.last_checkpoint, train_set.images, train_set.labels)[1])
-    print(f"counted {counted}, on the training set {on_training_set}, on the test set {on_test_set}")
-    assert sum(counted) / 3 >= 0.875
-    assert sum(on_training_set) / 3 >= 0.875
-    assert sum(on_test_set) / 3 >= 0.86
+    """The lesson: 0.883 counted while training in epoch 5, 0.891 evaluated on the training set, one seed.
+
+    Means of ten seeds. A single one has a standard deviation of 0.005 while training and 0.007 on the test set, so that
+    a mean of three would decide nothing at these bounds.
+    """
+    outcome = run_command(
+        *(ROOT / "train.py", "-m", "seed=range(0,10)", "experiment=notebook", "threads=2"),
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        timeout=900,
+    )
+    assert outcome.code == 0, outcome.err
+    runs = [RunDirectory(path) for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
+    assert len(runs) == 10
+    metrics = [run.read_metrics() for run in runs]
+    on_training_set = [evaluated(run.last_checkpoint, train_set.images, train_set.labels)[1] for run in runs]
+    assert statistics.mean(one["train/acc"] for one in metrics) >= 0.875
+    assert statistics.mean(on_training_set) >= 0.875
+    assert statistics.mean(one["test/acc"] for one in metrics) >= 0.86
 
 
 @pytest.mark.slow

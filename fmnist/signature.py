@@ -1,0 +1,62 @@
+"""Values from a configuration, held against the signatures that they are meant for."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from typeguard import TypeCheckError, check_type
+
+from fmnist.errors import UserError
+from fmnist.suggestion import did_you_mean
+
+
+def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
+    """Checks that a constructor takes the arguments that a node gives it.
+
+    Containers and objects are left to the constructor.
+
+    Args:
+        key: Full name of the node, for messages.
+        target: The class.
+        given: The node's arguments.
+
+    Raises:
+        UserError: An argument is unknown, or a plain value does not fit its annotation.
+    """
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
+    for name, value in given.items():
+        if name not in parameters:
+            raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
+        if value is None or isinstance(value, bool | int | float | str):
+            check_value(f"{key}.{name}", value, hints.get(name, Any))
+
+
+def check_value(key: str, value: object, hint: Any) -> None:
+    """Checks a plain value against a type hint.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    # bool is a subclass of int, but 'true' epochs are a mistake.
+    fits = not (isinstance(value, bool) and hint in (int, float, int | None, float | None))
+    try:
+        check_type(value, hint)
+    except TypeCheckError:
+        fits = False
+    if not fits:
+        allowed = _alternatives(hint)
+        raise UserError(f"{key} must be {' or '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
+
+
+def _alternatives(hint: Any) -> list[str]:
+    """The members of a type hint that can be typed on a command line, in a user's words."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if typing.get_origin(hint) is Literal:
+        return [str(value) for value in typing.get_args(hint)]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        names = [name for member in typing.get_args(hint) for name in _alternatives(member)]
+        return list(dict.fromkeys(names))
+    return [words[hint]] if hint in words else []
