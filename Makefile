@@ -60,7 +60,7 @@ format: setup ## bring the code into shape
 	$(BIN)/ruff format .
 
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
-	$(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+	$(BIN)/tensorboard --logdir "$(LOGDIR)" --port $(PORT)
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --output-file requirements.lock

@@ -4,6 +4,7 @@ Run ``python train.py --help`` for what can be set, and how.
 """
 
 import logging
+import math
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,13 +20,13 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> float:
     """Runs one job and returns the monitored metric, which a sweeper may optimize."""
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
-    from fmnist import build, results
+    from fmnist import build, description, results
     from fmnist.logger import log_results, log_start
 
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     build.prepare(config)
     data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
-    log_start(trainer, classifier, build.markdown(config))
+    log_start(trainer, classifier, description.markdown(config))
 
     trainer.fit(classifier, data)
     metrics = results.after_training(trainer, run)
@@ -34,10 +35,11 @@ def main(config: DictConfig) -> float:
         trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
         metrics |= results.after_test(trainer)
 
-    log_results(trainer, build.hyperparameters(config), metrics)
+    score = metrics.get(build.monitored(config) or "train/loss", math.nan)  # a run may end before its first validation
+    log_results(trainer, description.hyperparameters(config), metrics)
     run.write_metrics(metrics)
     log.info(results.summary(run, metrics))
-    return metrics[build.monitored(config) or "train/loss"]
+    return score
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
+from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_arguments, check_value
 from fmnist.suggestion import did_you_mean, keys
@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.va
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
+TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
 SETTINGS: dict[str, Any] = {
     "seed": int,
     "threads": int | None,
@@ -42,18 +44,6 @@ SETTINGS: dict[str, Any] = {
     "monitor.mode": Literal["max", "min"],
 }
 
-_HYPERPARAMETERS = (
-    "data.batch_size",
-    "data.val_size",
-    "model",
-    "optimizer",
-    "optimizer.lr",
-    "optimizer.weight_decay",
-    "scheduler",
-    "seed",
-    "trainer.max_epochs",
-)
-
 
 def check(config: DictConfig, run: RunDirectory) -> None:
     """Builds everything and throws it away, so that a wrong value is told before anything is read or written.
@@ -61,17 +51,17 @@ def check(config: DictConfig, run: RunDirectory) -> None:
     Raises:
         UserError: A key or a value is wrong.
     """
-    prepare(config)
+    check_settings(config)
     data(config)
     classifier(config)
     trainer(config, run)
 
 
-def prepare(config: DictConfig) -> None:
-    """Sets what belongs to the whole process: the number of threads, the seed of the initial weights.
+def check_settings(config: DictConfig) -> None:
+    """Checks what stands at the top level.
 
     Raises:
-        UserError: One of the top-level values is wrong.
+        UserError: A key is unknown, or a value wrong.
     """
     known = {key.partition(".")[0] for key in SETTINGS} | set(GROUPS)
     for key in config:
@@ -79,12 +69,15 @@ def prepare(config: DictConfig) -> None:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)
-    if config.seed < 0:
-        raise UserError(f"seed must be at least 0, got {config.seed}")
-    if config.threads is not None:
-        if config.threads < 1:
-            raise UserError(f"threads must be at least 1, got {config.threads}")
-        torch.set_num_threads(config.threads)
+    if not 0 <= config.seed <= MAX_SEED:
+        raise UserError(f"seed must be from 0 to {MAX_SEED}, got {config.seed}")
+    if config.threads is not None and config.threads < 1:
+        raise UserError(f"threads must be at least 1, got {config.threads}")
+
+
+def prepare(config: DictConfig) -> None:
+    """Sets what belongs to the whole process: the number of threads, the seed of the initial weights."""
+    torch.set_num_threads(config.threads or TORCHS_THREADS)
     seed_everything(config.seed, verbose=False)
 
 
@@ -95,36 +88,77 @@ def data(config: DictConfig) -> FashionMNIST:
 
 
 def classifier(config: DictConfig) -> Classifier:
+    num_classes = len(CLASS_NAMES)
     module = Classifier(
         network=_instantiate(config, "model"),
         optimizer=_instantiate(config, "optimizer"),
         scheduler=_instantiate(config, "scheduler"),
-        num_classes=config.model.num_classes,
-        in_channels=config.model.in_channels,
+        num_classes=num_classes,
         seed=config.seed,
     )
-    # Both lack arguments as yet; to call them once is the way to learn whether the rest of them is right.
+    # To call each of them once is the way to learn whether they fit.
     with _blaming(config, "optimizer"):
         optimizer = module.optimizer(module.network.parameters())
     with _blaming(config, "scheduler"):
-        module.scheduler(optimizer, total_steps=1000)
+        endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
+        module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
+    try:
+        with torch.inference_mode():
+            shape = tuple(module.network.eval()(module.example_input_array).shape)
+    except RuntimeError as error:
+        raise UserError(f"model: takes no images [1, 1, 28, 28]: {' '.join(str(error).split())}") from error
+    module.network.train()
+    if shape != (1, num_classes):
+        raise UserError(f"model: must make logits [1, {num_classes}] of images [1, 1, 28, 28], made {list(shape)}")
     return module
 
 
 def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
-    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
+    _check_trainer(config)
     config = config.copy()
     config.monitor.metric = monitored(config)
     callbacks: list[Callback] = [_instantiate(config, f"callbacks.{name}") for name in config.callbacks]
-    logger: Logger = _instantiate(config, "logger", save_dir=str(run.path))
-    result = _instantiate(config, "trainer", callbacks=callbacks, logger=logger, default_root_dir=str(run.path))
+    if config.trainer.enable_checkpointing is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+    if config.trainer.enable_progress_bar is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    result = _instantiate(
+        config,
+        "trainer",
+        callbacks=callbacks,
+        # Without a callback of its own, Lightning would write checkpoints where it likes.
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        logger=_instantiate(config, "logger", save_dir=str(run.path)),
+        default_root_dir=str(run.path),
+    )
     assert isinstance(result, Trainer)
     if result.world_size > 1:
         raise UserError(f"trainer: training runs on one device, got {result.world_size}; use trainer.devices=1")
-    if result.max_epochs == 0:
-        raise UserError("trainer.max_epochs must be at least 1, or -1 for no limit, got 0")
     return result
+
+
+def _check_trainer(config: DictConfig) -> None:
+    """Refuses what Lightning takes and a run cannot make sense of."""
+    _check_node(config, "trainer")
+    node = config.trainer
+    if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        if node[key] == 0:
+            raise UserError(f"trainer.{key} is 0, so that nothing would be trained")
+    if node.overfit_batches:
+        raise UserError(
+            f"trainer.overfit_batches={node.overfit_batches} would take the order of the samples out of the data "
+            "module's hands; use trainer.limit_train_batches"
+        )
+    if monitored(config) is None:
+        if "early_stopping" in config.callbacks:
+            raise UserError("callbacks=early_stopping needs a validation set, and there is none (data.val_size=0)")
+    elif isinstance(node.check_val_every_n_epoch, int) and 0 < (node.max_epochs or 0) < node.check_val_every_n_epoch:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={node.check_val_every_n_epoch} is more than trainer.max_epochs="
+            f"{node.max_epochs}, so that there would be no validation; data.val_size=0 asks for that"
+        )
 
 
 def monitored(config: DictConfig) -> str | None:
@@ -134,35 +168,18 @@ def monitored(config: DictConfig) -> str | None:
     return metric if validates or not metric.startswith("val/") else None
 
 
-def hyperparameters(config: DictConfig) -> dict[str, bool | int | float | str]:
-    """What tells two runs apart, flat, for TensorBoard's HPARAMS tab.
-
-    These are the same few for every run, since TensorBoard takes its columns from the first run that it finds and shows
-    the first five by itself, and whatever else the command line overrides. A group stands for the class that it builds.
-    """
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    overridden = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    result: dict[str, bool | int | float | str] = {}
-    for key in sorted({*_HYPERPARAMETERS, *overridden}):
-        value = OmegaConf.select(config, key)
-        if isinstance(value, DictConfig) and "_target_" in value:
-            result[key] = value._target_.rpartition(".")[2]
-        elif isinstance(value, bool | int | float | str):
-            result[key] = value
-    return result
-
-
-def markdown(config: DictConfig) -> str:
-    """The configuration with every reference resolved, for TensorBoard's text tab."""
-    return f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}\n```"
-
-
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> Any:
     """Makes the object that a node describes, with arguments that only the program knows.
 
     Raises:
         UserError: The node names no class, or an argument is unknown, missing or wrong.
     """
+    _check_node(config, key)
+    with _blaming(config, key):
+        return hydra.utils.instantiate(OmegaConf.select(config, key), _convert_="all", **arguments)
+
+
+def _check_node(config: DictConfig, key: str) -> None:
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise UserError(f"{key} must be a node with a _target_, got {node!r}")
@@ -172,8 +189,6 @@ def _instantiate(config: DictConfig, key: str, **arguments: object) -> Any:
         raise UserError(f"{key}._target_ is no class: {' '.join(str(error).split())}") from error
     given = {str(name): value for name, value in node.items() if name not in ("_target_", "_partial_")}
     check_arguments(key, target, given)
-    with _blaming(config, key):
-        return hydra.utils.instantiate(node, _convert_="all", **arguments)
 
 
 @contextmanager
@@ -181,10 +196,14 @@ def _blaming(config: DictConfig, key: str) -> Iterator[None]:
     """Tells a constructor's refusal as the user's mistake in a node."""
     try:
         yield
-    except (InstantiationException, UserError, ValueError, MisconfigurationException) as error:
+    except (InstantiationException, *_REFUSALS) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, UserError | ValueError | MisconfigurationException):
-            raise
+        if not isinstance(cause, _REFUSALS):
+            raise cause or error from None  # a defect: with its own traceback
         message = " ".join(str(cause).split())
         names_argument = message.partition(" ")[0].rstrip(":") in OmegaConf.select(config, key)
         raise UserError(f"{key}.{message}" if names_argument else f"{key}: {message}") from error
+
+
+# How a constructor says that it does not like an argument.
+_REFUSALS = (UserError, ValueError, MisconfigurationException, OSError)

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.batches import Batch
 from fmnist.metrics import EpochMetrics, EvaluationMetrics
-from fmnist.seeding import Stream, derive_seed
+from fmnist.seeding import Stream, derive_seed, seed_generators
 
 
 class OptimizerFactory(Protocol):
@@ -38,7 +38,6 @@ class Classifier(LightningModule):
         optimizer: Makes the optimizer.
         scheduler: Makes the learning rate schedule, which is stepped after each optimizer step.
         num_classes: Number of logits.
-        in_channels: Channels of the images, for the example that the graph is drawn from.
         seed: Seed of every random choice within the training steps, such as dropout.
     """
 
@@ -49,7 +48,6 @@ class Classifier(LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
         num_classes: int = 10,
-        in_channels: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -60,7 +58,7 @@ class Classifier(LightningModule):
         self.train_metrics = EpochMetrics(num_classes)
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes)
-        self.example_input_array = torch.zeros(1, in_channels, 28, 28, dtype=torch.uint8)
+        self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)  # for the graph
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, C, H, W] to logits [B, num_classes]."""
@@ -90,10 +88,8 @@ class Classifier(LightningModule):
         metrics.update(F.cross_entropy(logits, targets), logits, targets)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if batch_idx == 0:
-            # What an epoch draws depends on the seed and the epoch alone, so that a resumed run equals an
-            # uninterrupted one. Not in on_train_epoch_start: the data loader draws from the same generator after it.
-            torch.manual_seed(derive_seed(Stream.TRAINING, self.seed, self.current_epoch, self.global_rank))
+        epoch_seed = derive_seed(Stream.TRAINING, self.seed, self.current_epoch, self.global_rank)
+        seed_generators(self.device, (epoch_seed + batch_idx) % 2**64)
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
@@ -113,7 +114,7 @@ def _torchvision(workspace: Path) -> Path:
     socket.setdefaulttimeout(NETWORK_TIMEOUT)  # torchvision sets none, and would wait for minutes
     try:
         FashionMNIST(workspace, download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(f"failed ({_one_line(error)})") from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from fmnist.classifier import Classifier
 
 
-def log_figure(trainer: Trainer, name: str, figure: Figure) -> None:
+def log_figure(trainer: Trainer, name: str, figure: Figure, step: int) -> None:
     for logger in _tensorboards(trainer):
-        logger.experiment.add_figure(name, figure, trainer.global_step)
+        logger.experiment.add_figure(name, figure, step)
 
 
 def log_start(trainer: Trainer, classifier: Classifier, configuration: str) -> None:

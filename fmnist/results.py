@@ -1,5 +1,7 @@
 """The figures that a run ends with."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -42,7 +44,10 @@ def summary(run: RunDirectory, metrics: Metrics) -> str:
         if f"{split}/acc" in metrics
     ]
     path = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
-    dashboard = "make tensorboard" if path.parts[0] == "runs" else f"make tensorboard LOGDIR={path}"
+    if (Path.cwd() / "Makefile").is_file() and path.parts[0] == "runs":
+        dashboard = "make tensorboard"
+    else:
+        dashboard = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(path)])
     lines += [f"{'run directory':<20} {path}", f"{'dashboard':<20} {dashboard}"]
     return "\n".join(lines)
 

@@ -1,8 +1,11 @@
 """The run directory: the name of every file in it, and what it means that it is there."""
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fmnist import atomic
@@ -35,10 +38,17 @@ class RunDirectory:
         Raises:
             UserError: The path holds something already.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"run directory {self.path} is a file; name a directory with hydra.run.dir=<directory>")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        try:
+            within = next((parent for parent in self.path.resolve().parents if (parent / ".hydra").is_dir()), None)
+            free = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        except OSError as error:
+            raise UserError(f"cannot use the run directory {self.path}: {error.strerror}") from error
+        if within:
+            raise UserError(f"{self.path} lies within another run, {within}; name a directory outside of it")
+        if free:
             return
+        if not self.path.is_dir():
+            raise UserError(f"run directory {self.path} is a file; name a directory with hydra.run.dir=<directory>")
         if self.finished:
             content = "a finished run"
         elif self.hydra.exists():
@@ -56,19 +66,39 @@ class RunDirectory:
         Raises:
             UserError: The path holds something already, or cannot be written.
         """
+        self._claim(self.hydra.mkdir)
+
+    def claim_for_sweep(self) -> None:
+        """Takes the directory for the jobs of a sweep, as ``claim`` does for a run."""
+        self._claim(lambda: (self.path / "multirun.yaml").touch(exist_ok=False))  # which Hydra fills
+
+    def _claim(self, make_what_must_not_be_there: Callable[[], None]) -> None:
         self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.hydra.mkdir()  # mkdir is atomic: this is the claim
+            make_what_must_not_be_there()  # atomic: this is the claim
         except FileExistsError as error:
             raise UserError(f"{self.path} was taken by another run just now; start again") from error
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
-        """Writes metrics.json whole or not at all, also after a power cut."""
-        atomic.write(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+        """Writes metrics.json whole or not at all, also after a power cut.
+
+        What is not finite becomes null, since JSON knows no NaN.
+        """
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        atomic.write(self.metrics, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
 
     def read_metrics(self) -> dict[str, float | int]:
         metrics: dict[str, float | int] = json.loads(self.metrics.read_text())
         return metrics
+
+
+def typeable(name: str) -> str:
+    """Makes a directory's name that can be typed and passed back to Hydra, and that the file system takes.
+
+    Whatever is replaced or cut leaves a hash behind, so that different names stay different.
+    """
+    result = re.sub(r"[^\w.+-]", "_", name)[:150]
+    return result if result == name else f"{result}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -4,8 +4,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from fmnist.errors import UserError
-
 
 class Constant(LRScheduler):
     """Leaves the learning rate as it is."""
@@ -72,5 +70,5 @@ class OneCycle(OneCycleLR):
 
 def _end(total_steps: float) -> int:
     if total_steps == float("inf"):
-        raise UserError("scheduler: this schedule needs an end; set trainer.max_epochs or trainer.max_steps")
+        raise ValueError("total_steps must be finite: set trainer.max_epochs or trainer.max_steps")
     return int(total_steps)

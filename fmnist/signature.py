@@ -41,7 +41,7 @@ def check_value(key: str, value: object, hint: Any) -> None:
         UserError: It does not fit.
     """
     # bool is a subclass of int, but 'true' epochs are a mistake.
-    fits = not (isinstance(value, bool) and hint in (int, float, int | None, float | None))
+    fits = not isinstance(value, bool) or hint is Any or bool in _members(hint) or value in _members(hint)
     try:
         check_type(value, hint)
     except TypeCheckError:
@@ -51,12 +51,26 @@ def check_value(key: str, value: object, hint: Any) -> None:
         raise UserError(f"{key} must be {' or '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
 
 
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
 def _alternatives(hint: Any) -> list[str]:
     """The members of a type hint that can be typed on a command line, in a user's words."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    if typing.get_origin(hint) is Literal:
-        return [str(value) for value in typing.get_args(hint)]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        names = [name for member in typing.get_args(hint) for name in _alternatives(member)]
-        return list(dict.fromkeys(names))
-    return [words[hint]] if hint in words else []
+    names = [_WORDS.get(member, member if isinstance(member, str | int) else "") for member in _members(hint)]
+    return list(dict.fromkeys(str(name) for name in names if name != ""))
+
+
+def _members(hint: Any) -> list[Any]:
+    """The types and values that a hint admits, with unions and Literals taken apart."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return list(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return [member for argument in arguments for member in _members(argument)]
+    return [hint]

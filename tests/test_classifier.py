@@ -78,13 +78,26 @@ def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tmp_path: Path
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_each_epoch_drops_out_differently(tmp_path: Path, loader: DataLoader[Batch]) -> None:
-    class Recorder(Callback):
-        def __init__(self) -> None:
-            self.draws: list[float] = []
+class Recorder(Callback):
+    """Draws a number after each step, as any callback may."""
 
-        def on_train_batch_end(self, *_args: Any) -> None:
-            self.draws.append(torch.rand(1).item())
+    def __init__(self) -> None:
+        self.draws: list[float] = []
+
+    def on_train_batch_end(self, *_args: Any) -> None:
+        self.draws.append(torch.rand(1).item())
+
+
+def test_a_callback_that_draws_random_numbers_does_not_change_the_weights(
+    tmp_path: Path, loader: DataLoader[Batch]
+) -> None:
+    alone, accompanied = classifier(), classifier()
+    trainer(tmp_path).fit(alone, loader)
+    trainer(tmp_path, callbacks=[Recorder()]).fit(accompanied, loader)
+    assert torch.equal(alone.network.linear.weight, accompanied.network.linear.weight)  # type: ignore[arg-type, union-attr]
+
+
+def test_each_step_drops_out_differently(tmp_path: Path, loader: DataLoader[Batch]) -> None:
 
     recorder = Recorder()
     trainer(tmp_path, max_epochs=3, callbacks=[recorder]).fit(classifier(), loader)
@@ -96,11 +109,11 @@ def test_the_epochs_loss_is_the_mean_over_samples_though_the_last_batch_is_short
 ) -> None:
     losses: list[tuple[float, int]] = []
 
-    class Recorder(Callback):
+    class Losses(Callback):
         def on_train_batch_end(self, _trainer: Any, _module: Any, outputs: Any, batch: Batch, *_args: Any) -> None:
             losses.append((outputs["loss"].item(), len(batch[1])))
 
-    fit = trainer(tmp_path, max_epochs=1, callbacks=[Recorder()])
+    fit = trainer(tmp_path, max_epochs=1, callbacks=[Losses()])
     fit.fit(classifier(), loader)
     assert [size for _, size in losses] == [10] * 9 + [5]
     mean = sum(loss * size for loss, size in losses) / SIZE

@@ -139,15 +139,25 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("trainer.max_epochs=1.5", r"trainer\.max_epochs must be a whole number or null, got 1\.5"),
         ("trainer.max_epochs=one", r"trainer\.max_epochs must be a whole number or null, got 'one'"),
         ("trainer.max_epochs=true", r"trainer\.max_epochs must be a whole number or null, got True"),
-        ("trainer.max_epochs=0", r"trainer\.max_epochs must be at least 1"),
+        ("trainer.max_epochs=0", r"trainer\.max_epochs is 0, so that nothing would be trained"),
         ("trainer.max_epochs=-2", r"trainer: .*max_epochs"),
         ("trainer.precision=bf17-mixed", r"trainer\.precision .* got 'bf17-mixed'; did you mean 'bf16-mixed'\?"),
         ("trainer.devices=2", r"trainer: .* one device, got 2; use trainer\.devices=1"),
         ("trainer.accelerator=gpuu", r"trainer: You selected an invalid accelerator name"),
         ("monitor.metric=val/accc", r"monitor\.metric .* did you mean 'val/acc'\?"),
         ("monitor.mode=maximum", r"monitor\.mode must be max or min, got 'maximum'"),
+        ("callbacks.best.filename=top", r"callbacks\.best\.filename must be best or last, got top"),
+        ("optimizer.lr=true", r"optimizer\.lr must be a number, got True"),
+        ("trainer.gradient_clip_val=true", r"trainer\.gradient_clip_val must be a number or a whole number or null"),
+        ("trainer.max_steps=0", r"trainer\.max_steps is 0, so that nothing would be trained"),
+        ("trainer.limit_train_batches=0", r"trainer\.limit_train_batches is 0"),
+        ("trainer.overfit_batches=3", r"use trainer\.limit_train_batches"),
+        ("trainer.check_val_every_n_epoch=11", r"more than trainer\.max_epochs=10"),
+        ("model.in_channels=3", r"model: takes no images \[1, 1, 28, 28\]"),
+        ("model.num_classes=5", r"model: must make logits \[1, 10\] .* made \[1, 5\]"),
+        ("seed=4294967296", r"seed must be from 0 to 4294967295"),
         ("callbacks.progress_bar.refresh_rate=0", r"callbacks\.progress_bar\.refresh_rate must be at least 1, got 0"),
-        ("seed=-1", r"seed must be at least 0, got -1"),
+        ("seed=-1", r"seed must be from 0 to 4294967295, got -1"),
         ("seed=abc", r"seed must be a whole number, got 'abc'"),
         ("threads=0", r"threads must be at least 1, got 0"),
         ("test=maybe", r"test must be true or false, got 'maybe'"),
@@ -167,9 +177,44 @@ def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
     "override", ["trainer.max_epochs=3", "optimizer.lr=1", "optimizer.lr=1e-3", "threads=null", "trainer.devices=auto"]
 )
 def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Path) -> None:
-    threads = torch.get_num_threads()
     build.check(composed(override, f"data.data_dir={data_dir}"), RunDirectory(data_dir / "run"))
-    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["callbacks=early_stopping", "data.val_size=0"], r"early_stopping needs a validation set"),
+        (["scheduler=cosine", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
+        (["scheduler=onecycle", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(
+    overrides: list[str], message: str, composed: Composed, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build.check(composed(*overrides), RunDirectory(tmp_path))
+
+
+def test_a_defect_in_a_constructor_is_not_taken_for_a_mistake(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defective(_self: object, **_arguments: object) -> None:
+        raise NameError("name 'data_dirr' is not defined")
+
+    monkeypatch.setattr("fmnist.data.FashionMNIST.__init__", defective)
+    monkeypatch.setattr(build, "check_arguments", lambda *_arguments: None)
+    with pytest.raises(NameError, match="data_dirr"):
+        build.check(composed(), RunDirectory(tmp_path))
+
+
+def test_each_job_has_the_threads_that_it_asks_for_whatever_came_before(composed: Composed, tmp_path: Path) -> None:
+    default = torch.get_num_threads()
+    build.prepare(composed("threads=1"))
+    assert torch.get_num_threads() == 1
+    build.prepare(composed("threads=null"))
+    assert torch.get_num_threads() == default
+    build.check(composed("threads=1"), RunDirectory(tmp_path))  # a check leaves the process as it was
+    assert torch.get_num_threads() == default
 
 
 def test_the_best_is_the_last_where_there_is_nothing_to_validate_on(composed: Composed, tmp_path: Path) -> None:

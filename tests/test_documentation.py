@@ -115,4 +115,4 @@ def test_the_top_level_is_as_designed() -> None:
 
 @pytest.mark.parametrize("path", MODULES)
 def test_modules_are_small(path: str) -> None:
-    assert len((ROOT / path).read_text().splitlines()) <= 200, f"{path} may hold two concepts"
+    assert len((ROOT / path).read_text().splitlines()) <= 220, f"{path} may hold two concepts"

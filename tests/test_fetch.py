@@ -1,15 +1,18 @@
 """The chain of sources, and what happens when a fetch is killed, doubled or finds rubbish."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import FashionMNIST
 
 from fmnist import fetch, files
 from fmnist.errors import UserError
@@ -115,6 +118,25 @@ def test_an_unreachable_download_host_is_a_reason_and_no_crash(tmp_path: Path, m
     with pytest.raises(UserError, match="Name or service not known"):
         fetch._torchvision(tmp_path)
     assert socket.getdefaulttimeout() is None
+
+
+def test_rubbish_from_the_download_host_is_a_reason_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # until the test closes the server
+            while True:
+                connection, _ = server.accept()
+                connection.recv(1000)
+                connection.sendall(b"GARBAGE\r\n\r\n")
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.getsockname()[1]}/"])
+        with pytest.raises(UserError, match=r"failed \("):
+            fetch._torchvision(tmp_path)
+        server.shutdown(socket.SHUT_RDWR)  # ends accept
 
 
 def test_without_apt_the_package_is_a_reason_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,8 +79,10 @@ def test_nothing_is_printed_that_does_not_belong_there(finished: tuple[RunDirect
     metrics = run.read_metrics()
     summary = "\n".join(lines[3:])
     assert f"test accuracy        {metrics['test/acc']:.4f}" in summary
-    assert f"run directory        runs/train/{run.path.parent.name}/{run.path.name}" in summary
-    assert "dashboard            make tensorboard" in summary
+    relative = f"runs/train/{run.path.parent.name}/{run.path.name}"
+    assert f"run directory        {relative}" in summary
+    # Not in the project's own directory, where it would be 'make tensorboard'.
+    assert f"dashboard            {sys.executable} -m tensorboard.main --logdir {relative}" in summary
 
 
 def test_the_log_file_holds_the_lines_of_the_terminal(finished: tuple[RunDirectory, Outcome]) -> None:
@@ -205,6 +208,9 @@ def test_without_test_the_test_set_is_not_touched(train_here: TrainHere, tmp_pat
         ["~callbacks.best"],
         ["~callbacks.confusion_matrix", "~callbacks.progress_bar", "~callbacks.epoch_report"],
         ["trainer.max_steps=70"],
+        ["trainer.max_steps=10"],  # ends before the first validation
+        ["trainer.enable_checkpointing=false"],
+        ["trainer.enable_progress_bar=false"],
         ["trainer.val_check_interval=0.5"],
         ["trainer.check_val_every_n_epoch=2"],
         ["trainer.limit_val_batches=0"],
@@ -222,6 +228,23 @@ def test_what_users_turn_on_and_off_works(overrides: list[str], train_here: Trai
     assert outcome.code == 0, outcome
     assert outcome.err == ""
     assert "test/acc" in RunDirectory(tmp_path / "run").read_metrics()
+
+
+def test_without_checkpoint_callbacks_there_are_no_checkpoints(train_here: TrainHere, tmp_path: Path) -> None:
+    outcome = train_here("experiment=smoke", "hydra.run.dir=run", "~callbacks.best", "~callbacks.last")
+    assert outcome.code == 0, outcome
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_a_figure_that_is_not_finite_is_null_in_metrics_json(train_here: TrainHere, tmp_path: Path) -> None:
+    outcome = train_here("experiment=smoke", "hydra.run.dir=run", "optimizer=sgd", "optimizer.lr=1e30")
+    assert outcome.code == 0, outcome
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["train/loss"] is None
 
 
 def test_a_multirun_gives_each_job_a_directory_named_by_its_overrides(train_here: TrainHere, tmp_path: Path) -> None:

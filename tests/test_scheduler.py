@@ -8,7 +8,6 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fmnist.errors import UserError
 from fmnist.scheduler import Constant, Cosine, OneCycle
 
 STEPS = 100
@@ -64,5 +63,5 @@ def test_an_argument_out_of_range_is_named(make: Callable[[Optimizer], LRSchedul
 
 @pytest.mark.parametrize("schedule", [Cosine, OneCycle])
 def test_a_schedule_with_an_end_refuses_a_run_without_one(schedule: Callable[..., LRScheduler]) -> None:
-    with pytest.raises(UserError, match=r"trainer\.max_epochs"):
+    with pytest.raises(ValueError, match=r"must be finite: set trainer\.max_epochs"):
         rates(lambda o: schedule(o, total_steps=math.inf))

@@ -15,12 +15,17 @@ class Checkpoint(ModelCheckpoint):
     checkpoint holds its epoch's metrics under the key ``metrics``, as plain numbers.
 
     Args:
-        filename: Without ``.ckpt``.
+        filename: ``best`` or ``last``: the names that the rest of the program looks for.
         monitor: Name of the metric to choose by; None keeps the checkpoint of the last epoch.
         mode: ``max`` or ``min``.
+
+    Raises:
+        ValueError: Another filename.
     """
 
     def __init__(self, *, filename: str, monitor: str | None = None, mode: str = "max") -> None:
+        if filename not in ("best", "last"):
+            raise ValueError(f"filename must be best or last, got {filename}")
         super().__init__(
             filename=filename,
             monitor=monitor,
@@ -38,6 +43,11 @@ class Checkpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.dirpath = str(RunDirectory(trainer.default_root_dir).checkpoints)
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that max_steps or max_time ends before its first validation has nothing to choose by.
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["metrics"] = {name: value.item() for name, value in trainer.callback_metrics.items()}

@@ -17,24 +17,24 @@ class ConfusionMatrix(Callback):
     """
 
     def __init__(self) -> None:
-        self._outdated = False
+        self._undrawn: tuple[int, int] | None = None  # epoch, counted from 1, and step of the last validation
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._undrawn = (trainer.current_epoch + 1, trainer.global_step)
         if is_milestone(trainer.current_epoch + 1):
             self._draw_val(trainer, pl_module)
-        else:
-            self._outdated = True
 
     def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        if self._outdated:
-            self._draw_val(trainer, pl_module)
+        self._draw_val(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        _draw(trainer, "test", pl_module.test_metrics, "test set")
+        _draw(trainer, "test", pl_module.test_metrics, "test set", trainer.global_step)
 
     def _draw_val(self, trainer: Trainer, pl_module: Classifier) -> None:
-        _draw(trainer, "val", pl_module.val_metrics, f"validation set after epoch {trainer.current_epoch + 1}")
-        self._outdated = False
+        if self._undrawn is not None:
+            epoch, step = self._undrawn
+            _draw(trainer, "val", pl_module.val_metrics, f"validation set after epoch {epoch}", step)
+            self._undrawn = None
 
 
 def is_milestone(epoch: int) -> bool:
@@ -42,10 +42,8 @@ def is_milestone(epoch: int) -> bool:
     return epoch == 3 or str(epoch).rstrip("0") in ("1", "2", "5")
 
 
-def _draw(trainer: Trainer, split: str, metrics: EvaluationMetrics, subject: str) -> None:
+def _draw(trainer: Trainer, split: str, metrics: EvaluationMetrics, subject: str, step: int) -> None:
     counts = metrics.confusion_matrix.compute().cpu().numpy()
-    accuracy = counts.trace() / counts.sum()
-    figure = figures.confusion_matrix(
-        counts, CLASS_NAMES, title=f"{subject}: {accuracy:.2%} of {counts.sum():,} correct"
-    )
-    log_figure(trainer, f"{split}/confusion_matrix", figure)
+    share = counts.trace() / counts.sum()
+    figure = figures.confusion_matrix(counts, CLASS_NAMES, title=f"{subject}: {share:.2%} of {counts.sum():,} correct")
+    log_figure(trainer, f"{split}/confusion_matrix", figure, step)

@@ -6,6 +6,7 @@ import time
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from fmnist.batches import Batch
 from fmnist.classifier import Classifier
 
 log = logging.getLogger(__name__)
@@ -14,34 +15,47 @@ log = logging.getLogger(__name__)
 class EpochReport(Callback):
     """Writes a line per epoch with loss, accuracy and seconds; logs ``train/images_per_second``.
 
-    The seconds of training are those between the epoch's start and end without those of validation.
+    The seconds are those of the training steps and of the validation steps. What comes after them, such as drawing and
+    writing checkpoints, is in neither.
     """
 
     def __init__(self) -> None:
-        self._train_start = self._val_start = self._val_seconds = 0.0
+        self._train_start: float | None = None
+        self._val_start = self._train_seconds = self._val_seconds = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         self._train_start = time.perf_counter()
-        self._val_seconds = 0.0
+        self._train_seconds = self._val_seconds = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Batch, batch_idx: int) -> None:
+        if self._train_start is None:  # training goes on after a validation within the epoch
+            self._train_start = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._stop_training()
         self._val_start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         self._val_seconds += time.perf_counter() - self._val_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        train_seconds = time.perf_counter() - self._train_start - self._val_seconds
-        pl_module.log("train/images_per_second", pl_module.train_metrics.count / train_seconds, batch_size=1)
+        self._stop_training()
+        images_per_second = pl_module.train_metrics.count / self._train_seconds
+        pl_module.log("train/images_per_second", images_per_second, batch_size=1)
 
         # Straight from the metrics: Lightning runs this hook before the module's own, which logs them.
-        parts = [_part("train", pl_module.train_metrics.compute(), train_seconds)]
+        parts = [_part("train", pl_module.train_metrics.compute(), self._train_seconds)]
         if self._val_seconds:
             parts.append(_part("val", pl_module.val_metrics.compute(), self._val_seconds))
         number = trainer.current_epoch + 1
         total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         epoch = f"{number:{len(str(total))}}/{total}" if total else f"{number}"
         log.info("epoch %s  %s", epoch, "  ".join(parts))
+
+    def _stop_training(self) -> None:
+        if self._train_start is not None:
+            self._train_seconds += time.perf_counter() - self._train_start
+            self._train_start = None
 
 
 def _part(split: str, metrics: dict[str, Tensor], seconds: float) -> str:

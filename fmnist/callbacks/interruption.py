@@ -20,4 +20,5 @@ class Interruption(Callback):
             kept = f"kept {run.last_checkpoint}, of the last finished epoch"
         else:
             kept = f"no epoch was finished, so there is no checkpoint in {run.path}"
-        log.warning("interrupted in epoch %d: %s", trainer.current_epoch + 1, kept)
+        where = "during the test, after training" if trainer.testing else f"in epoch {trainer.current_epoch + 1}"
+        log.warning("interrupted %s: %s", where, kept)

@@ -1,0 +1,127 @@
+"""Callbacks that talk: what they say is so."""
+
+import fcntl
+import logging
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, Trainer
+from matplotlib.figure import Figure
+
+from fmnist import figures
+from fmnist.callbacks.epoch_report import EpochReport
+from fmnist.callbacks.interruption import Interruption
+from fmnist.run_directory import RunDirectory
+from tests.conftest import ROOT, Outcome
+from tests.test_classifier import classifier, loader, trainer
+
+__all__ = ["loader"]  # a fixture
+
+TrainHere = Callable[..., Outcome]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("overrides", "epochs"),
+    [
+        (["trainer.max_epochs=7"], [1, 2, 3, 5, 7]),
+        (["trainer.max_epochs=6", "trainer.check_val_every_n_epoch=4"], [4]),
+        (["trainer.max_epochs=4", "trainer.max_steps=170"], [1, 2, 3]),  # stopped within epoch 4
+    ],
+)
+def test_each_confusion_matrix_names_the_epoch_of_its_counts(
+    overrides: list[str], epochs: list[int], train_here: TrainHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    draw = figures.confusion_matrix
+
+    def noting_draw(*arguments: Any, title: str) -> Figure:
+        titles.append(title)
+        return draw(*arguments, title=title)
+
+    monkeypatch.setattr(figures, "confusion_matrix", noting_draw)
+    assert train_here("experiment=smoke", *overrides).code == 0
+    *validations, test = titles
+    assert [int(re.findall(r"epoch (\d+):", title)[0]) for title in validations] == epochs
+    assert test.startswith("test set: ")
+
+
+class Slow(Callback):
+    """Takes its time after each validation, as drawing and writing do."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        time.sleep(0.5)
+
+
+def test_the_seconds_of_an_epoch_are_those_of_its_steps(
+    tmp_path: Path, loader: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for interval in (1.0, 0.5):
+        fit = trainer(tmp_path, max_epochs=1, callbacks=[EpochReport(), Slow()], val_check_interval=interval)
+        fit.fit(classifier(), loader, loader)
+        assert fit.callback_metrics["train/images_per_second"].item() > 95 / 0.4
+        seconds = [float(number) for number in re.findall(r"\((\d+\.\d) s\)", caplog.messages[-1])]
+        assert len(seconds) == 2
+        assert max(seconds) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("testing", "finished_epochs", "message"),
+    [
+        (False, 0, "interrupted in epoch 1: no epoch was finished, so there is no checkpoint in"),
+        (False, 2, "interrupted in epoch 3: kept .*last.ckpt, of the last finished epoch"),
+        (True, 2, "interrupted during the test, after training: kept .*last.ckpt"),
+    ],
+)
+def test_an_interruption_says_where_and_what_is_kept(
+    testing: bool, finished_epochs: int, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if finished_epochs:
+        checkpoint = RunDirectory(tmp_path).last_checkpoint
+        checkpoint.parent.mkdir()
+        checkpoint.touch()
+    state: Any = SimpleNamespace(testing=testing, current_epoch=finished_epochs, default_root_dir=str(tmp_path))
+    Interruption().on_exception(state, state, ValueError("not an interruption"))
+    assert caplog.messages == []
+    Interruption().on_exception(state, state, KeyboardInterrupt())
+    assert re.search(message, caplog.messages[0])
+
+
+@pytest.mark.real_data
+def test_the_bar_is_redrawn_seldom_and_gone_in_the_end(tmp_path: Path) -> None:
+    """In a real terminal. The bar is whatever stands between a carriage return and the next."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))  # a size, without which there is no bar
+    overrides = ["experiment=smoke", "trainer.max_epochs=1", "callbacks.progress_bar.refresh_rate=20"]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *overrides],
+        cwd=tmp_path,
+        stdout=child,
+        stderr=child,
+    )
+    os.close(child)
+    output = b""
+    try:
+        while part := os.read(parent, 10_000):
+            output += part
+    except OSError:
+        pass  # the program has ended and closed the terminal
+    assert process.wait(timeout=60) == 0
+    text = output.decode()
+    drawn = re.findall(r"(\d+)/50 ", text)
+    assert {"20", "40", "50"} <= set(drawn) <= {"0", "20", "40", "50"}
+    final = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").splitlines()]
+    assert not any("it/s" in line for line in final)
+    assert any(line.startswith("epoch 1/1  train loss") for line in final)
