@@ -12,7 +12,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cpu data train test test-all lint types format tensorboard lock clean
+.PHONY: help setup setup-cpu data train test test-all lint types format bench tensorboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cp
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	sed -nE 's/^([a-zA-Z0-9._-]+==.*) \\$$/\1/p' requirements.lock > $(VENV)/versions.txt
-	$(BIN)/python -m pip install --index-url $(INDEX) $$(grep -E '^(torch|torchvision)==' $(VENV)/versions.txt)
+	$(BIN)/python -m pip install -i $(INDEX) $$(grep -E '^(torch|torchvision)==' $(VENV)/versions.txt)
 	$(BIN)/python -m pip install --editable '.[dev]' --constraint $(VENV)/versions.txt
 	@touch $(READY)
 
@@ -58,6 +58,9 @@ types: setup ## check types
 format: setup ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: data ## measure what training costs, beside the floor and the usual ways (about 20 minutes)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
 	$(BIN)/tensorboard --logdir "$(LOGDIR)" --port $(PORT)

@@ -1,0 +1,43 @@
+"""The lesson's loop exactly as taught: torchvision's data set, ToTensor for each image, DataLoader, .item() each step.
+
+As in the deeplizard notebooks ("CNN Training Loop Explained"): the network computes on float images that ToTensor has
+brought into [0, 1]; two running sums are read with .item() after every batch.
+"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import FashionMNIST
+
+from benchmarks.peer import Settings, main
+from fmnist.fetch import CACHE
+from fmnist.model import CNN
+
+
+def epochs(settings: Settings) -> list[float]:
+    train_set = FashionMNIST(CACHE.parents[1], train=True, transform=transforms.Compose([transforms.ToTensor()]))
+    loader = DataLoader(Subset(train_set, range(settings.images)), batch_size=settings.batch_size, shuffle=True)
+    network = CNN(pixel_std=1.0)  # ToTensor has divided already
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    seconds = []
+    for _ in range(settings.epochs):
+        start = time.perf_counter()
+        total_loss, total_correct = 0.0, 0
+        for batch in loader:
+            images, labels = batch
+            preds = network(images)
+            loss = F.cross_entropy(preds, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total_loss += loss.item()
+            total_correct += preds.argmax(dim=1).eq(labels).sum().item()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main(epochs)
