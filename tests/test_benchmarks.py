@@ -54,7 +54,7 @@ def test_the_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     (path,) = tmp_path.glob("bench-*.json")
     result = json.loads(path.read_text())
-    assert result["machine"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(result["machine"]["torch"])
     for figure in ("this project / floor", "notebook / this project", "usual Lightning project / this project"):
         assert len(result["ratios"][figure]) == 1
         assert result["ratios"][figure][0] > 0

@@ -149,7 +149,7 @@ def test_training_is_the_lessons_loop_and_nothing_else(train_here: TrainHere, tm
     train_here("experiment=smoke", "hydra.run.dir=run", "trainer.max_epochs=1", "seed=3", "optimizer.fused=false")
 
     torch.manual_seed(3)
-    network = CNN()
+    network = CNN().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     data = FashionMNIST(data_dir=str(official), seed=3)
     data.setup("fit")
