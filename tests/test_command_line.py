@@ -199,6 +199,8 @@ def test_ctrl_c_before_training_stops_with_one_word(start: Start) -> None:
         ("learning_rate", ["seed"], None),
         ("data.bach_size", ["data.batch_size", "data.val_size"], "data.batch_size"),
         ("bach_size", ["data.batch_size", "data.val_size"], "data.batch_size"),
+        ("epochs", ["trainer.max_epochs", "trainer.min_epochs"], "trainer.max_epochs"),
+        ("batch", ["data.val_size", "data.batch_size"], "data.batch_size"),
         ("x", [], None),
     ],
 )
