@@ -59,7 +59,7 @@ format: setup ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: data ## measure what training costs, beside the floor and the usual ways (about 20 minutes)
+bench: data ## measure what training costs, beside the floor and the usual ways (takes minutes)
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>

@@ -84,6 +84,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
             f"no '{name}' in group '{group}'{did_you_mean(name, error.options)} (there are: {', '.join(error.options)})"
         )
     if isinstance(error, OverrideParseException):
+        key, equals, value = str(error.override).partition("=")
+        if key and equals and value:  # Hydra's grammar reads ~ , [ { ( and the like as its own
+            return f"cannot read '{error.override}': put the value in double quotes, all in single: '{key}=\"{value}\"'"
         return f"cannot read '{error.override}': an override is written key=value, without spaces around '='"
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not [^']+'([^']+?)'", message)):
         key = match[1].partition("=")[0]

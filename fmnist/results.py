@@ -36,7 +36,7 @@ def after_test(trainer: Trainer) -> Metrics:
 
 def summary(run: RunDirectory, metrics: Metrics) -> str:
     """What to tell the user at the end: how good, where, and how to look at it."""
-    lines = ["", f"best of {metrics['epochs']} epochs: epoch {metrics['best_epoch']}"]
+    lines = ["", f"{'best epoch':<20} {metrics['best_epoch']} of {metrics['epochs']}"]
     names = {"train": "training accuracy", "val": "validation accuracy", "test": "test accuracy"}
     lines += [
         f"{name:<20} {metrics[f'{split}/acc']:.4f}  (loss {metrics[f'{split}/loss']:.4f})"

@@ -42,22 +42,24 @@ class RunDirectory:
             within = next((parent for parent in self.path.resolve().parents if (parent / ".hydra").is_dir()), None)
             free = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
         except OSError as error:
-            raise UserError(f"cannot use the run directory {self.path}: {error.strerror}") from error
+            raise UserError(f"cannot use the directory {self.path}: {error.strerror}") from error
         if within:
             raise UserError(f"{self.path} lies within another run, {within}; name a directory outside of it")
         if free:
             return
         if not self.path.is_dir():
-            raise UserError(f"run directory {self.path} is a file; name a directory with hydra.run.dir=<directory>")
+            raise UserError(f"{self.path} is a file; a run or a sweep needs a directory")
         if self.finished:
             content = "a finished run"
         elif self.hydra.exists():
             content = "a run that did not finish"
+        elif (self.path / "multirun.yaml").exists():
+            content = "a sweep"
         else:
             content = "files that are not a run's"
         raise UserError(
             f"{self.path} already holds {content}, and nothing in it was changed; "
-            "choose another directory, or leave hydra.run.dir out to have one made"
+            "choose another directory, or leave the option out to have one made"
         )
 
     def claim(self) -> None:
@@ -80,7 +82,7 @@ class RunDirectory:
         except FileExistsError as error:
             raise UserError(f"{self.path} was taken by another run just now; start again") from error
         except OSError as error:
-            raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
+            raise UserError(f"cannot write the directory {self.path}: {error.strerror}") from error
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Writes metrics.json whole or not at all, also after a power cut.

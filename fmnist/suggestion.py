@@ -17,7 +17,9 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     candidates = list(candidates)
     near = [candidate for candidate in candidates if candidate.rpartition(".")[2] == name]
     # 'epochs' leads to 'trainer.max_epochs', which comes before 'trainer.min_epochs' and is as near.
-    near += [candidate for candidate in candidates if name in candidate.rpartition(".")[2].split("_")]
+    group, _, last = name.rpartition(".")
+    words = [candidate for candidate in candidates if last in candidate.rpartition(".")[2].split("_")]
+    near += sorted(words, key=lambda candidate: candidate.rpartition(".")[0] != group)
     near += difflib.get_close_matches(name, candidates, n=1)
     last_parts = {candidate.rpartition(".")[2]: candidate for candidate in reversed(candidates)}
     near += [last_parts[part] for part in difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1)]

@@ -31,6 +31,8 @@ def everything_in(directory: Path) -> dict[str, bytes]:
         (["experiment=notebok"], "did you mean 'notebook'?"),
         (["optimizer=sgd", "betas=1"], "no key 'betas'"),  # which sgd does not have, so it is not suggested
         (["trainer.max_epochs"], "cannot read 'trainer.max_epochs': an override is written key=value"),
+        (["data.data_dir=~/x"], """put the value in double quotes, all in single: 'data.data_dir="~/x"'"""),
+        (['data.data_dir="~/x"'], "data.data_dir: "),  # read, and then not found
         (["optimizer.lr=[1"], "cannot read 'optimizer.lr=[1'"),
         (["data.batch_size=0"], "data.batch_size must be at least 1, got 0"),
         (["data.batch_size=abc"], "data.batch_size must be a whole number, got 'abc'"),
@@ -142,7 +144,7 @@ def test_a_run_directory_that_is_a_file_is_refused(train_here: TrainHere, tmp_pa
 
 def test_a_run_directory_that_cannot_be_made_is_refused(train_here: TrainHere, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot write the run directory file/run" in one_line(train_here("hydra.run.dir=file/run"))
+    assert "cannot write the directory file/run" in one_line(train_here("hydra.run.dir=file/run"))
 
 
 @pytest.mark.real_data
@@ -200,6 +202,7 @@ def test_ctrl_c_before_training_stops_with_one_word(start: Start) -> None:
         ("data.bach_size", ["data.batch_size", "data.val_size"], "data.batch_size"),
         ("bach_size", ["data.batch_size", "data.val_size"], "data.batch_size"),
         ("epochs", ["trainer.max_epochs", "trainer.min_epochs"], "trainer.max_epochs"),
+        ("trainer.epochs", ["x.max_epochs", "trainer.max_epochs", "trainer.min_epochs"], "trainer.max_epochs"),
         ("batch", ["data.val_size", "data.batch_size"], "data.batch_size"),
         ("x", [], None),
     ],

@@ -32,7 +32,7 @@ def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a run that did not finish"):
         RunDirectory(tmp_path / "a").claim()
     RunDirectory(tmp_path / "b").claim_for_sweep()
-    with pytest.raises(UserError, match="already holds"):
+    with pytest.raises(UserError, match="already holds a sweep"):
         RunDirectory(tmp_path / "b").claim_for_sweep()
 
 
