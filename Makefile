@@ -12,10 +12,10 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cpu data train test test-all lint types format bench tensorboard lock clean
+.PHONY: help setup setup-cpu data train test test-all lint types format bench bench-report tensorboard lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make train ARGS="trainer.max_epochs=1 optimizer.lr=0.003" passes overrides on.'
 
@@ -61,6 +61,9 @@ format: setup ## bring the code into shape
 
 bench: data ## measure what training costs, beside the floor and the usual ways (takes minutes)
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-report: setup ## put the newest result of make bench into the documents
+	$(BIN)/python -m benchmarks.report
 
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
 	$(BIN)/tensorboard --logdir "$(LOGDIR)" --port $(PORT)

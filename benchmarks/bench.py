@@ -1,7 +1,8 @@
 """``make bench``: what this project's training costs, beside the floor and beside the usual ways.
 
-Each round runs every contender once, in a process of its own, so that a machine's drift hits all alike; ratios are
-formed within a round. Nothing in this project is turned off for it: the run that is timed is ``python train.py``.
+Each round runs every contender once, each in a process and a terminal of its own, so that a machine's drift hits all
+alike; ratios are formed within a round. Nothing in this project is turned off for it: the run that is timed is
+``python train.py``.
 """
 
 import argparse
@@ -11,120 +12,112 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks/results"
+from benchmarks import report
+from benchmarks.process import ROOT, python
+
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
+LOAD = """
+import timeit
+from fmnist.data import ImageDataset
+from fmnist.fetch import CACHE
+print(timeit.repeat(lambda: [ImageDataset.read(CACHE, prefix) for prefix in ("train", "t10k")], number=1, repeat=2)[1])
+"""  # the second time: the first fills the file cache
+VAL_SHARE = 12  # one image in twelve is for validation: 5,000 of 60,000
 
 
-def run(*arguments: str, code: int = 0) -> tuple[float, int, str]:
-    """Runs Python with arguments; returns wall seconds, peak memory in bytes, and what was printed."""
-    with tempfile.TemporaryFile("w+") as output:
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    if process.returncode != code:
-        raise RuntimeError(f"{arguments} ended with {process.returncode}: {text[-2000:]}")
-    return seconds, usage.ru_maxrss * 1024, text
+class Notes:
+    """Figures by name, one value for each round."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, report.Figure] = {}
+
+    def add(self, name: str, value: float, unit: str) -> float:
+        self.figures.setdefault(name, {"unit": unit, "values": []})["values"].append(round(value, 4))
+        print(f"  {name}: {value:.2f} {unit}", flush=True)
+        return value
 
 
-def peer(module: str, *, epochs: int, images: int, batch_size: int, threads: int) -> float:
+def peer(module: str, *, epochs: int, images: int, threads: int) -> float:
     """Mean seconds of an epoch of one of the peers, its first left out: it warms up."""
-    settings = {"epochs": epochs + 1, "images": images, "batch-size": batch_size, "threads": threads}
+    settings = {"epochs": epochs + 1, "images": images, "batch-size": 100, "threads": threads}
     options = [f"--{name}={value}" for name, value in settings.items()]
-    _, _, text = run("-W", "ignore", "-m", f"benchmarks.{module}", *options)
-    seconds: list[float] = json.loads(text.splitlines()[-1])
+    outcome = python("-W", "ignore", "-m", f"benchmarks.{module}", *options)
+    seconds: list[float] = json.loads(outcome.text.splitlines()[-1])
     return statistics.mean(seconds[1:])
 
 
 def project(*overrides: str, epochs: int, threads: int) -> dict[str, float]:
-    """One run of ``train.py``: mean seconds of an epoch with all that belongs to it, of the start, and memory."""
+    """One run of ``train.py``: mean seconds of an epoch with all that belongs to it, of start and test; peak memory."""
     with tempfile.TemporaryDirectory() as directory:
         watch = Path(directory) / "watch.json"
         begin = time.time()
-        _, memory, _ = run(
+        outcome = python(
             *("train.py", f"trainer.max_epochs={epochs}", f"threads={threads}", f"hydra.run.dir={directory}/run"),
             f"+callbacks.stopwatch={{_target_: benchmarks.stopwatch.Stopwatch, path: {watch}}}",
             *overrides,
         )
-        times = json.loads(watch.read_text())
+        moments = json.loads(watch.read_text())
     return {
-        "epoch": (times["end"] - times["first_step"]) / epochs,
-        "startup": times["first_step"] - begin,
-        "memory": memory,
+        "epoch": (moments["trained"] - moments["first_step"]) / epochs,
+        "start": moments["first_step"] - begin,
+        "test": moments["tested"] - moments["test_start"],
+        "memory": outcome.peak_memory,
     }
 
 
-def measure(*, rounds: int, epochs: int, images: int, threads: int) -> dict[str, dict[str, list[float]]]:
-    """All figures, one value for each round. Seconds, bytes, images per second, or ratios within a round."""
-    limit = f"trainer.limit_train_batches={images // 100}"
-    seconds: dict[str, list[float]] = {}
-    ratios: dict[str, list[float]] = {}
-
-    def note(table: dict[str, list[float]], name: str, value: float) -> float:
-        table.setdefault(name, []).append(value)
-        print(f"  {name}: {value:.3f}", flush=True)
-        return value
-
+def measure(*, rounds: int, epochs: int, images: int, threads: int) -> dict[str, report.Figure]:
+    notes = Notes()
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", flush=True)
-        settings = {"epochs": max(1, epochs // 5), "images": images, "batch_size": 100, "threads": threads}
-        floor = note(seconds, "floor", peer("floor", **settings))
-        ours = project(limit, epochs=epochs, threads=threads)
-        note(seconds, "this project", ours["epoch"])
-        note(ratios, "this project / floor", ours["epoch"] / floor)
-        for name, module in (("notebook", "notebook"), ("usual Lightning project", "usual")):
-            theirs = note(seconds, name, peer(module, **settings))
-            note(ratios, f"{name} / this project", theirs / ours["epoch"])
-
-        lightning, _, _ = run("-c", "import lightning.pytorch")
-        note(seconds, "import lightning.pytorch", lightning)
-        note(seconds, "start-up to first step", ours["startup"])
-        note(seconds, "--help", run("train.py", "--help")[0])
-        note(seconds, "mistyped override", run("train.py", "lr=0.1", code=1)[0])
-        note(seconds, "data files to tensors", _in_process(_load))
-        note(ratios, "MB over imports", (ours["memory"] - run("-c", IMPORTS)[1]) / 2**20)
-
-        # With as many images and no validation, so that nothing but the size differs.
-        for batch_size in (250, 1000):
-            ours = project(f"data.batch_size={batch_size}", _batches(images, batch_size), epochs=2, threads=threads)
-            note(seconds, f"this project, batch {batch_size}", ours["epoch"])
-        for part in (4, 2, 1):
-            size = images // part
-            ours = project("data.val_size=0", _batches(size, 100), epochs=2 * part, threads=threads)
-            note(seconds, f"this project, {size} images", ours["epoch"])
-    return {"seconds": seconds, "ratios": ratios}
+        _compare(notes, epochs=epochs, images=images, threads=threads)
+        _grow(notes, images=images * VAL_SHARE // (VAL_SHARE - 1), threads=threads)
+        _start(notes)
+    return notes.figures
 
 
-def _batches(images: int, batch_size: int) -> str:
-    return f"trainer.limit_train_batches={images // batch_size}"
+def _compare(notes: Notes, *, epochs: int, images: int, threads: int) -> None:
+    few = max(1, epochs // 5)
+    floor = notes.add("floor", peer("floor", epochs=few, images=images, threads=threads), "s")
+    ours = project(f"trainer.limit_train_batches={images // 100}", epochs=epochs, threads=threads)
+    notes.add("this project", ours["epoch"], "s")
+    notes.add("this project / floor", ours["epoch"] / floor, "")
+    for name, module in (("notebook", "notebook"), ("usual Lightning project", "usual")):
+        theirs = notes.add(name, peer(module, epochs=few, images=images, threads=threads), "s")
+        notes.add(f"{name} / this project", theirs / ours["epoch"], "")
+    notes.add("start-up to first step", ours["start"], "s")
+    lightning = python("-c", "import lightning.pytorch").seconds
+    notes.add("import lightning.pytorch", lightning, "s")
+    notes.add("start-up beyond that import", ours["start"] - lightning, "s")
+    notes.add("test set", 10_000 / ours["test"], "images/s")
+    notes.add("memory beyond the imports", (ours["memory"] - python("-c", IMPORTS).peak_memory) / 2**20, "MB")
 
 
-def _in_process(call: Callable[[], object]) -> float:
-    """The second of two calls: the first fills the file cache."""
-    call()
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def _grow(notes: Notes, *, images: int, threads: int) -> None:
+    """How the time of an epoch grows, on all images: nothing but the size differs."""
+    everything = "data.val_size=0"
+    epoch = {}
+    for part in (4, 2, 1):
+        size = images // part
+        limit = f"trainer.limit_train_batches={size // 100}"
+        epoch[part] = project(everything, limit, epochs=2 * part, threads=threads)["epoch"]
+        notes.add(f"{size:,} images", epoch[part], "s")
+    notes.add(f"{images:,} images / 4 times {images // 4:,}", epoch[1] / epoch[4] / 4, "")
+    for batch_size in (250, 1000):
+        sizes = (f"data.batch_size={batch_size}", f"trainer.limit_train_batches={images // batch_size}")
+        notes.add(f"batches of {batch_size}", project(everything, *sizes, epochs=2, threads=threads)["epoch"], "s")
 
 
-def _load() -> None:
-    from fmnist.data import ImageDataset
-    from fmnist.fetch import CACHE
-
-    for prefix in ("train", "t10k"):
-        ImageDataset.read(CACHE, prefix)
+def _start(notes: Notes) -> None:
+    notes.add("--help", python("train.py", "--help").seconds, "s")
+    notes.add("--cfg job", python("train.py", "--cfg", "job").seconds, "s")
+    notes.add("mistyped override", python("train.py", "lr=0.1", code=1).seconds, "s")
+    notes.add("verified files to tensors", float(python("-c", LOAD).text), "s")
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -143,36 +136,27 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Median, least and greatest of the rounds, as Markdown."""
-    lines = ["| | median | least | greatest |", "|---|---|---|---|"]
-    for name, values in {**result["ratios"], **result["seconds"]}.items():
-        unit = " s" if name in result["seconds"] else ""
-        figures = (statistics.median(values), min(values), max(values))
-        lines.append(f"| {name} | " + " | ".join(f"{figure:.2f}{unit}" for figure in figures) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10, help="of this project in a round")
-    parser.add_argument("--images", type=int, default=55_000, help="training images per epoch, a multiple of 4,000")
+    parser.add_argument("--images", type=int, default=55_000, help="training images per epoch, a multiple of 11,000")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="directory for the dated JSON")
+    parser.add_argument("--output", type=Path, default=report.RESULTS, help="directory for the dated JSON")
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("rounds", "epochs", "images", "threads")}
-    result: dict[str, Any] = {
+    if options.images % 11_000:
+        parser.error(f"--images must be a multiple of 11,000, got {options.images}")
+    result: report.Result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(options.threads),
         "settings": settings,
-        **measure(**settings),
+        "figures": measure(**settings),
     }
-    date = str(result["date"])[:10]
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"bench-{date}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\n{table(result)}\n\n{path}")
+    path = options.output / f"bench-{result['date'][:10]}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{report.table(result)}\n\n{path}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The floor: the same arithmetic in a bare PyTorch loop, as fast as eager mode goes.
+"""The floor: the same arithmetic in a bare PyTorch loop, as fast as we could make eager mode.
 
-Images in memory as uint8, one indexing operation a batch, channels_last, fused Adam. No Lightning, no metrics, no
-logging, no validation. The order of the samples is drawn once an epoch, as in the project.
+Images in memory as uint8, one indexing operation a batch, ReLU after pooling, channels_last, fused Adam, no denormal
+numbers, and freed memory kept. No Lightning, no metrics, no logging, no validation, no checkpoints.
 """
 
 import time
@@ -10,22 +10,23 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.peer import Settings, main
+from fmnist import speed
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE
 from fmnist.model import CNN
 
 
 def epochs(settings: Settings) -> list[float]:
+    speed.prepare()
     dataset = ImageDataset.read(CACHE, "train")
-    images = dataset.images[: settings.images].to(memory_format=torch.channels_last)
-    labels = dataset.labels[: settings.images]
     network = CNN().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
     seconds = []
     for _ in range(settings.epochs):
         start = time.perf_counter()
         for indices in torch.randperm(settings.images).split(settings.batch_size):
-            loss = F.cross_entropy(network(images[indices]), labels[indices])
+            images, labels = dataset[indices]
+            loss = F.cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -29,6 +29,10 @@ class Batches(Sampler[Tensor]):
         self.seed = seed
         self.epoch = 0
 
+    def to(self, device: torch.device) -> "Batches":
+        """The same batches in the same order, their indices on a device."""
+        return Batches(self.indices.to(device), batch_size=self.batch_size, seed=self.seed)
+
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
@@ -41,5 +45,6 @@ class Batches(Sampler[Tensor]):
         indices = self.indices
         if self.seed is not None:
             generator = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
-            indices = indices[torch.randperm(len(indices), generator=generator)]
+            order = torch.randperm(len(indices), generator=generator)  # on the processor: the same for every device
+            indices = indices[order.to(indices.device)]
         yield from torch.split(indices, self.batch_size)

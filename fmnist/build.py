@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
+from fmnist import speed
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
@@ -39,6 +40,7 @@ TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set anot
 SETTINGS: dict[str, Any] = {
     "seed": int,
     "threads": int | None,
+    "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
     "test": bool,
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
@@ -51,6 +53,7 @@ def check(config: DictConfig, run: RunDirectory) -> None:
     Raises:
         UserError: A key or a value is wrong.
     """
+    speed.prepare()  # here, too: it must come before torch starts its threads
     check_settings(config)
     data(config)
     classifier(config)
@@ -76,7 +79,8 @@ def check_settings(config: DictConfig) -> None:
 
 
 def prepare(config: DictConfig) -> None:
-    """Sets what belongs to the whole process: the number of threads, the seed of the initial weights."""
+    """Sets what belongs to the whole process: speed, the number of threads, the seed of the initial weights."""
+    speed.prepare()
     torch.set_num_threads(config.threads or TORCHS_THREADS)
     seed_everything(config.seed, verbose=False)
 
@@ -95,6 +99,7 @@ def classifier(config: DictConfig) -> Classifier:
         scheduler=_instantiate(config, "scheduler"),
         num_classes=num_classes,
         seed=config.seed,
+        compile_mode=config.compile,
     )
     # To call each of them once is the way to learn whether they fit.
     with _blaming(config, "optimizer"):
@@ -126,8 +131,10 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
         config,
         "trainer",
         callbacks=callbacks,
-        # Without a callback of its own, Lightning would write checkpoints where it likes.
+        # Without callbacks of its own, Lightning would write checkpoints where it likes, and draw its own, slow bar.
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        profiler=config.trainer.profiler or speed.NoProfiler(),
         logger=_instantiate(config, "logger", save_dir=str(run.path)),
         default_root_dir=str(run.path),
     )
@@ -143,6 +150,10 @@ def _check_trainer(config: DictConfig) -> None:
     node = config.trainer
     if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
+    if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
+        raise UserError(
+            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower with it"
+        )
     for key in ("max_epochs", "max_steps", "limit_train_batches"):
         if node[key] == 0:
             raise UserError(f"trainer.{key} is 0, so that nothing would be trained")

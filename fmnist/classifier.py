@@ -39,6 +39,8 @@ class Classifier(LightningModule):
         scheduler: Makes the learning rate schedule, which is stepped after each optimizer step.
         num_classes: Number of logits.
         seed: Seed of every random choice within the training steps, such as dropout.
+        compile_mode: A mode of ``torch.compile``, which then compiles the network when training starts; None runs it
+            eagerly.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Classifier(LightningModule):
         scheduler: SchedulerFactory,
         num_classes: int = 10,
         seed: int = 0,
+        compile_mode: str | None = None,
     ) -> None:
         super().__init__()
         # The layout in which convolutions are fastest on a processor: 9 % off an epoch of the lesson's network.
@@ -56,6 +59,7 @@ class Classifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.seed = seed
+        self.compile_mode = compile_mode
         self.train_metrics = EpochMetrics(num_classes)
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes)
@@ -65,6 +69,10 @@ class Classifier(LightningModule):
         """Raw pixels [B, C, H, W] to logits [B, num_classes]."""
         logits: Tensor = self.network(images)
         return logits
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.compile_mode is not None:
+            self.network.compile(mode=self.compile_mode)  # in place: the names of the weights stay as they are
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch

@@ -21,8 +21,9 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
         share of the row. Empty cells stay empty, so that mistakes stand out.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6.4, 6.4), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(6.4, 6.4), dpi=100)
+    # Made to measure for names as long as "T-shirt/top": matplotlib's own layout would draw everything twice.
+    axes = figure.add_axes((0.18, 0.165, 0.79, 0.79))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in zip(*counts.nonzero(), strict=True):
         share = shares[row, column]

@@ -60,8 +60,9 @@ class CNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, in_channels, 28, 28], uint8 or float from 0 to 255, to logits [B, num_classes]."""
         t = self.normalize(images)
-        t = F.max_pool2d(F.relu(self.conv1(t)), 2)  # [B, 6, 12, 12]
-        t = F.max_pool2d(F.relu(self.conv2(t)), 2)  # [B, 12, 4, 4]
+        # ReLU after pooling gives the same values and gradients as before it, for a quarter of the work.
+        t = F.relu(F.max_pool2d(self.conv1(t), 2))  # [B, 6, 12, 12]
+        t = F.relu(F.max_pool2d(self.conv2(t), 2))  # [B, 12, 4, 4]
         t = t.flatten(1)  # [B, 192]
         t = F.relu(self.fc1(t))  # [B, 120]
         t = F.relu(self.fc2(t))  # [B, 60]

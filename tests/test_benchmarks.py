@@ -1,8 +1,12 @@
-"""The benchmark works, and its peers do the work that they are compared by. It is no test of speed."""
+"""The benchmark works, its peers do the work that they are compared by, and the documents say what it found.
+
+It is no test of speed.
+"""
 
 import contextlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks import process, report
 from benchmarks.peer import Settings
 from tests.conftest import run_command
-
-pytestmark = pytest.mark.real_data
 
 TINY = Settings(epochs=1, images=300, batch_size=100, threads=1)
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize("module", ["floor", "notebook", "usual"])
 def test_every_peer_takes_one_step_for_each_batch_of_the_lessons_network(
     module: str, monkeypatch: pytest.MonkeyPatch
@@ -36,7 +40,7 @@ def test_every_peer_takes_one_step_for_each_batch_of_the_lessons_network(
     step = torch.optim.Adam.step
 
     def noting_step(self: torch.optim.Adam, closure: Any = None) -> Any:
-        steps.append(1)
+        steps.append(sum(parameter.numel() for group in self.param_groups for parameter in group["params"]))
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noting_step)
@@ -44,19 +48,85 @@ def test_every_peer_takes_one_step_for_each_batch_of_the_lessons_network(
     with pytest.warns() if module == "usual" else contextlib.nullcontext():  # its defaults give advice
         seconds = peer.epochs(TINY)
     assert sizes == [100] * 3
-    assert len(steps) == 3
+    assert steps == [32_998] * 3
     assert len(seconds) == 1
 
 
+def test_a_command_is_run_in_a_terminal() -> None:
+    script = "import sys, os, time; print(sys.stdout.isatty(), os.get_terminal_size().columns); time.sleep(0.2)"
+    outcome = process.python("-c", script)
+    assert outcome.text == f"True {process.COLUMNS}\n"
+    assert 0.2 < outcome.seconds < 20
+    assert 2**20 < outcome.peak_memory < 2**30
+    with pytest.raises(RuntimeError, match=r"ended with 3: so long"):
+        process.python("-c", "print('so long'); raise SystemExit(3)")
+    assert process.python("-c", "raise SystemExit(3)", code=3).text == ""
+
+
+def test_peak_memory_is_that_of_the_command() -> None:
+    script = "from benchmarks.process import python; print(*(python('-c', f'x = {x}').peak_memory for x in {values}))"
+    outcome = run_command("-c", script.replace("{values}", "(0, 'bytearray(b\\'1\\') * 200_000_000')"))
+    small, large = map(int, outcome.out.split())
+    assert large - small == pytest.approx(200_000_000, rel=0.05)
+
+
+@pytest.fixture
+def result() -> report.Result:
+    return {
+        "date": "2020-02-03T00:00:00+00:00",
+        "machine": {"processor": "P", "threads": 2, "torch": "1", "lightning": "2"},
+        "settings": {"rounds": 3, "images": 55_000},
+        "figures": {
+            "floor": {"unit": "s", "values": [2.0, 1.0, 4.0]},
+            "this project / floor": {"unit": "", "values": [1.3, 1.2, 1.24]},
+            "notebook / this project": {"unit": "", "values": [1.5, 1.7, 1.5]},
+            "test set": {"unit": "images/s", "values": [50_000.4, 1.0, 60_000.0]},
+        },
+    }
+
+
+def test_the_table_has_median_least_greatest_and_says_whether_a_goal_was_reached(result: report.Result) -> None:
+    lines = report.table(result).splitlines()
+    assert "| floor | 2.00 s | 1.00 s | 4.00 s |  |" in lines
+    assert "| this project / floor | 1.24 | 1.20 | 1.30 | at most 1.25: reached |" in lines
+    assert "| notebook / this project | 1.50 | 1.50 | 1.70 | at least 1.60: **missed** |" in lines
+    assert "| test set | 50,000 images/s | 1 images/s | 60,000 images/s |  |" in lines
+
+
+def test_filling_replaces_what_stood_between_the_comments_and_nothing_else() -> None:
+    text = "above\n<!-- benchmark: x -->\nold\n<!-- end of benchmark -->\nbelow"
+    once = report.fill(text, "new")
+    assert once == "above\n<!-- benchmark: x -->\n\nnew\n\n<!-- end of benchmark -->\nbelow"
+    assert report.fill(once, "new") == once
+    with pytest.raises(ValueError, match="no '<!-- benchmark"):
+        report.fill("above", "new")
+
+
+def test_the_documents_say_what_the_newest_result_says() -> None:
+    for path, text in report.documents(report.newest()).items():
+        assert path.read_text() == text, f"{path.name} differs from the newest result: make bench-report"
+
+
+def test_the_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
+    result = report.newest()
+    assert not result["machine"]["commit"].endswith("-dirty")
+    assert set(report.GOALS) <= set(result["figures"])
+    assert {len(figure["values"]) for figure in result["figures"].values()} == {result["settings"]["rounds"]}
+
+
 @pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux counts it")
 def test_the_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
-    arguments = ["--rounds=1", "--epochs=1", "--images=4000", f"--output={tmp_path}"]
+    arguments = ["--rounds=1", "--epochs=1", "--images=11000", f"--output={tmp_path}"]
     outcome = run_command("-m", "benchmarks.bench", *arguments, timeout=600)
     assert outcome.code == 0, outcome.err
     (path,) = tmp_path.glob("bench-*.json")
-    result = json.loads(path.read_text())
+    result: report.Result = json.loads(path.read_text())
     assert torch.__version__.startswith(result["machine"]["torch"])
-    for figure in ("this project / floor", "notebook / this project", "usual Lightning project / this project"):
-        assert len(result["ratios"][figure]) == 1
-        assert result["ratios"][figure][0] > 0
-        assert re.search(rf"^\| {figure} \|", outcome.out, re.MULTILINE)
+    goals = {goal.replace("60,000", "12,000").replace("15,000", "3,000") for goal in report.GOALS}
+    assert goals <= set(result["figures"])
+    for name, figure in result["figures"].items():
+        assert len(figure["values"]) == 1
+        assert name.startswith(("memory", "start-up beyond")) or figure["values"][0] > 0
+        assert re.search(rf"^\| {re.escape(name)} \|", outcome.out, re.MULTILINE)

@@ -1,0 +1,116 @@
+"""From the newest result of ``make bench`` to the tables in README.md and docs/benchmark.md: ``make bench-report``.
+
+The tables stand between two comments and are never typed; a test compares them with the result.
+"""
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any, TypedDict
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
+README, DOCUMENT = ROOT / "README.md", ROOT / "docs/benchmark.md"
+
+# What the project wants of each figure: at most, or at least.
+GOALS: dict[str, tuple[str, float]] = {
+    "this project / floor": ("at most", 1.25),
+    "usual Lightning project / this project": ("at least", 3.0),
+    "notebook / this project": ("at least", 1.6),
+    "start-up beyond that import": ("at most", 1.5),
+    "--help": ("at most", 1.2),
+    "--cfg job": ("at most", 1.2),
+    "mistyped override": ("at most", 1.2),
+    "verified files to tensors": ("at most", 0.5),
+    "memory beyond the imports": ("at most", 400),
+    "60,000 images / 4 times 15,000": ("at most", 1.1),
+}
+
+
+class Figure(TypedDict):
+    unit: str
+    values: list[float]  # one for each round
+
+
+class Result(TypedDict):
+    date: str
+    machine: dict[str, Any]
+    settings: dict[str, int]
+    figures: dict[str, Figure]
+
+
+def newest() -> Result:
+    result: Result = json.loads(max(RESULTS.glob("bench-*.json")).read_text())
+    return result
+
+
+def table(result: Result) -> str:
+    """Every figure: median, least and greatest of the rounds, and the goal where there is one."""
+    lines = ["| | median | least | greatest | goal |", "|---|---|---|---|---|"]
+    for name, figure in result["figures"].items():
+        values = figure["values"]
+        cells = [_number(value, figure["unit"]) for value in (statistics.median(values), min(values), max(values))]
+        bound = ""
+        if name in GOALS:
+            word, limit = GOALS[name]
+            reached = statistics.median(values) <= limit if word == "at most" else statistics.median(values) >= limit
+            bound = f"{word} {_number(limit, figure['unit'])}: {'reached' if reached else '**missed**'}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {bound} |")
+    return "\n".join(lines)
+
+
+def summary(result: Result) -> str:
+    """What an epoch costs, for the README."""
+    median = {name: statistics.median(figure["values"]) for name, figure in result["figures"].items()}
+    machine, settings = result["machine"], result["settings"]
+    lines = [
+        f"| one epoch of {settings['images']:,} images in batches of 100 | seconds | of the floor |",
+        "|---|---|---|",
+    ]
+    for name, what in (
+        ("floor", "the floor: a bare PyTorch loop, as fast as we can make it, that only trains"),
+        ("this project", "this project: `python train.py`, with validation, logging, checkpoints and figures"),
+        ("notebook", "the lesson's loop: torchvision's data set, `ToTensor`, `DataLoader`, `.item()`"),
+        ("usual Lightning project", "the usual Lightning project, after its best-known template"),
+    ):
+        lines.append(f"| {what} | {median[name]:.1f} | {median[name] / median['floor']:.1f} |")
+    versions = f"torch {machine['torch']}, Lightning {machine['lightning']}"
+    where = f"{machine['processor']}, {machine['threads']} threads, {versions}"
+    return "\n".join([*lines, "", f"{result['date'][:10]}, {where}; median of {settings['rounds']} rounds."])
+
+
+def fill(text: str, content: str) -> str:
+    """Puts the content between the two comments in a document.
+
+    Raises:
+        ValueError: The document does not have them.
+    """
+    pattern = r"(<!-- benchmark: .* -->\n).*?(<!-- end of benchmark -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise ValueError("no '<!-- benchmark: ... -->' and '<!-- end of benchmark -->' in the document")
+    return re.sub(pattern, lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text, flags=re.DOTALL)
+
+
+def documents(result: Result) -> dict[Path, str]:
+    """What the documents have to say of a result."""
+    return {
+        README: fill(README.read_text(), summary(result)),
+        DOCUMENT: fill(DOCUMENT.read_text(), f"{_conditions(result)}\n\n{table(result)}"),
+    }
+
+
+def _conditions(result: Result) -> str:
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+    return f"{result['date']}: {machine}."
+
+
+def _number(value: float, unit: str) -> str:
+    text = f"{value:,.0f}" if unit in ("MB", "images/s") else f"{value:.2f}"
+    return f"{text} {unit}".rstrip()
+
+
+if __name__ == "__main__":
+    for path, text in documents(newest()).items():
+        path.write_text(text)
+        print(path)
