@@ -10,9 +10,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cpu data train test test-all lint types format bench bench-report tensorboard lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format bench bench-report demo tensorboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -25,6 +26,12 @@ $(READY): requirements.lock
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	@touch $@
+
+setup-extras: $(EXTRAS) ## add what make demo and the ONNX export need
+
+$(EXTRAS): requirements-extras.lock $(READY)
+	$(BIN)/python -m pip install --require-hashes -r requirements-extras.lock
 	@touch $@
 
 setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see README
@@ -65,11 +72,16 @@ bench: data ## measure what training costs, beside the floor and the usual ways 
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
 
+demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> PORT=<port>
+	$(BIN)/python -m fmnist.demo $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))
+
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
 	$(BIN)/tensorboard --logdir "$(LOGDIR)" --port $(PORT)
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --output-file requirements.lock
+lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
+lock: ## renew the lock files from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev $(LOCK) --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra export --extra demo $(LOCK) --output-file requirements-extras.lock
 
 clean: ## remove the environment and all caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -26,7 +26,7 @@ def main(config: DictConfig) -> float:
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     build.prepare(config)
     data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
-    log_start(trainer, classifier, description.markdown(config))
+    log_start(trainer, classifier, description.texts(config, classifier))
 
     trainer.fit(classifier, data)
     metrics = results.after_training(trainer, run)

@@ -1,7 +1,10 @@
 """Files that are there whole or not at all."""
 
+import json
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -27,6 +30,12 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(directory)  # the name, too, must survive a power cut
     finally:
         os.close(directory)
+
+
+def write_json(path: Path, values: Mapping[str, float | int]) -> None:
+    """Writes numbers by name. What is not finite becomes null, since JSON knows no NaN."""
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    write(path, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
 
 
 def temporary_files(directory: Path) -> list[Path]:

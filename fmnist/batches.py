@@ -48,3 +48,21 @@ class Batches(Sampler[Tensor]):
             order = torch.randperm(len(indices), generator=generator)  # on the processor: the same for every device
             indices = indices[order.to(indices.device)]
         yield from torch.split(indices, self.batch_size)
+
+
+class Seeded(Sampler[tuple[int, Tensor]]):
+    """Batches, each with a seed for what is done to it at random: a function of (seed, epoch, batch)."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        first = derive_seed(Stream.AUGMENTATION, self.batches.seed or 0, self.batches.epoch)
+        for number, indices in enumerate(self.batches):
+            yield (first + number) % 2**64, indices

@@ -1,30 +1,23 @@
-"""From configuration to objects: the only place that calls Hydra's ``instantiate``.
-
-Each node of the configuration is one constructor call. Before it is made, every key is held against the constructor's
-signature and every plain value against its annotation; what the constructor itself refuses is told with the node's key.
-"""
+"""From configuration to the objects of a run."""
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
-import hydra
 import torch
-from hydra.errors import InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import speed
+from fmnist.callbacks.dashboard import Dashboard
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
+from fmnist.node import GROUPS, blaming, check_node, instantiate
 from fmnist.run_directory import RunDirectory
-from fmnist.signature import check_arguments, check_value
+from fmnist.signature import check_value
 from fmnist.suggestion import did_you_mean, keys
 
 # Lightning's advice that does not apply here.
@@ -34,7 +27,6 @@ warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 with to
 warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.val_size=0 means no validation
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
 
-GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
 TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
 SETTINGS: dict[str, Any] = {
@@ -86,25 +78,24 @@ def prepare(config: DictConfig) -> None:
 
 
 def data(config: DictConfig) -> FashionMNIST:
-    module = _instantiate(config, "data")
-    assert isinstance(module, FashionMNIST)
+    module: FashionMNIST = instantiate(config, "data", augmentation=instantiate(config, "augmentation"))
     return module
 
 
 def classifier(config: DictConfig) -> Classifier:
     num_classes = len(CLASS_NAMES)
     module = Classifier(
-        network=_instantiate(config, "model"),
-        optimizer=_instantiate(config, "optimizer"),
-        scheduler=_instantiate(config, "scheduler"),
+        network=instantiate(config, "model"),
+        optimizer=instantiate(config, "optimizer"),
+        scheduler=instantiate(config, "scheduler"),
         num_classes=num_classes,
         seed=config.seed,
         compile_mode=config.compile,
     )
     # To call each of them once is the way to learn whether they fit.
-    with _blaming(config, "optimizer"):
+    with blaming(config, "optimizer"):
         optimizer = module.optimizer(module.network.parameters())
-    with _blaming(config, "scheduler"):
+    with blaming(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
     try:
@@ -122,12 +113,14 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
     _check_trainer(config)
     config = config.copy()
     config.monitor.metric = monitored(config)
-    callbacks: list[Callback] = [_instantiate(config, f"callbacks.{name}") for name in config.callbacks]
+    callbacks: list[Callback] = [instantiate(config, f"callbacks.{name}") for name in config.callbacks]
     if config.trainer.enable_checkpointing is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
     if config.trainer.enable_progress_bar is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    result = _instantiate(
+    panels = [instantiate(config, f"dashboard.{name}") for name in config.dashboard]
+    callbacks.append(Dashboard(panels=panels, final="test" if config.test else "val"))
+    result: Trainer = instantiate(
         config,
         "trainer",
         callbacks=callbacks,
@@ -135,18 +128,33 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         profiler=config.trainer.profiler or speed.NoProfiler(),
-        logger=_instantiate(config, "logger", save_dir=str(run.path)),
+        logger=instantiate(config, "logger", save_dir=str(run.path)),
         default_root_dir=str(run.path),
     )
-    assert isinstance(result, Trainer)
     if result.world_size > 1:
         raise UserError(f"trainer: training runs on one device, got {result.world_size}; use trainer.devices=1")
     return result
 
 
+def evaluator(config: DictConfig, split: str) -> Trainer:
+    """A trainer that evaluates on a split as training did, on as much of it, and leaves no trace."""
+    config = config.copy()
+    config.trainer.limit_test_batches = config.trainer[f"limit_{split}_batches"] if split != "train" else None
+    config.trainer.fast_dev_run = False
+    result: Trainer = instantiate(
+        config,
+        "trainer",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        profiler=speed.NoProfiler(),
+    )
+    return result
+
+
 def _check_trainer(config: DictConfig) -> None:
     """Refuses what Lightning takes and a run cannot make sense of."""
-    _check_node(config, "trainer")
+    check_node(config, "trainer")
     node = config.trainer
     if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
@@ -177,44 +185,3 @@ def monitored(config: DictConfig) -> str | None:
     metric: str = config.monitor.metric
     validates = config.data.val_size > 0 and config.trainer.limit_val_batches != 0
     return metric if validates or not metric.startswith("val/") else None
-
-
-def _instantiate(config: DictConfig, key: str, **arguments: object) -> Any:
-    """Makes the object that a node describes, with arguments that only the program knows.
-
-    Raises:
-        UserError: The node names no class, or an argument is unknown, missing or wrong.
-    """
-    _check_node(config, key)
-    with _blaming(config, key):
-        return hydra.utils.instantiate(OmegaConf.select(config, key), _convert_="all", **arguments)
-
-
-def _check_node(config: DictConfig, key: str) -> None:
-    node = OmegaConf.select(config, key)
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise UserError(f"{key} must be a node with a _target_, got {node!r}")
-    try:
-        target = hydra.utils.get_class(node._target_)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{key}._target_ is no class: {' '.join(str(error).split())}") from error
-    given = {str(name): value for name, value in node.items() if name not in ("_target_", "_partial_")}
-    check_arguments(key, target, given)
-
-
-@contextmanager
-def _blaming(config: DictConfig, key: str) -> Iterator[None]:
-    """Tells a constructor's refusal as the user's mistake in a node."""
-    try:
-        yield
-    except (InstantiationException, *_REFUSALS) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, _REFUSALS):
-            raise cause or error from None  # a defect: with its own traceback
-        message = " ".join(str(cause).split())
-        names_argument = message.partition(" ")[0].rstrip(":") in OmegaConf.select(config, key)
-        raise UserError(f"{key}.{message}" if names_argument else f"{key}: {message}") from error
-
-
-# How a constructor says that it does not like an argument.
-_REFUSALS = (UserError, ValueError, MisconfigurationException, OSError)

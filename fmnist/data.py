@@ -2,14 +2,16 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fmnist import fetch, files
-from fmnist.batches import Batch, Batches
+from fmnist.augmentation import Augmentation, Identity
+from fmnist.batches import Batch, Batches, Seeded
 from fmnist.errors import UserError
 from fmnist.split import stratified_split
 
@@ -45,6 +47,23 @@ class ImageDataset(Dataset[Batch]):
         return self.images[index], self.labels[index]
 
 
+class Augmented(Dataset[Batch]):
+    """Images that are changed at random each time that they are fetched, indexed by a seed and a tensor of numbers."""
+
+    def __init__(self, dataset: ImageDataset, augmentation: Augmentation) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, item: tuple[int, Tensor]) -> Batch:
+        seed, indices = item
+        images, labels = self.dataset[indices]
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return self.augmentation(images, generator), labels
+
+
 class FashionMNIST(LightningDataModule):
     """Fashion-MNIST as batches of raw pixels.
 
@@ -58,7 +77,8 @@ class FashionMNIST(LightningDataModule):
         eval_batch_size: Samples per batch of validation and test; a matter of speed alone.
         val_size: Number of validation images; 0 trains on all 60,000 and validates on nothing.
         val_seed: Seed of the split.
-        seed: Seed of the order of the training samples.
+        seed: Seed of the order of the training samples, and of their augmentation.
+        augmentation: Changes the training images at random; None leaves them as they are.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
@@ -73,6 +93,7 @@ class FashionMNIST(LightningDataModule):
         val_size: int = 5000,
         val_seed: int = 0,
         seed: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -99,6 +120,7 @@ class FashionMNIST(LightningDataModule):
         self.val_size = val_size
         self.val_seed = val_seed
         self.seed = seed
+        self.augmentation = augmentation or Identity()
 
     def prepare_data(self) -> None:
         if self.data_dir is None:
@@ -121,20 +143,46 @@ class FashionMNIST(LightningDataModule):
                 self.directory,
             )
 
+    def part(self, split: str) -> tuple[ImageDataset, Tensor]:
+        """The official set that a split is part of, and the positions of its images in it, int64 [N].
+
+        Args:
+            split: ``train``, ``val`` or ``test``; of these, what ``setup`` has read.
+        """
+        if split == "test":
+            return self.test_set, torch.arange(len(self.test_set))
+        return self.train_set, self.val_indices if split == "val" else self.train_indices
+
+    def loader(self, split: str) -> DataLoader[Batch]:
+        """Batches of a split for evaluation: in its order, and never augmented."""
+        dataset, indices = self.part(split)
+        return _loader(dataset, Batches(indices, batch_size=self.eval_batch_size).to(dataset.labels.device))
+
+    def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The first training batch: images as they are and as they are trained on, uint8 [B, 1, 28, 28], and labels."""
+        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
+        indices = next(iter(batches)).to(self.train_set.labels.device)
+        images, labels = next(iter(self.train_dataloader()))
+        return self.train_set[indices][0], images, labels
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch if batch[1].device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        return _loader(self.train_set, Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed))
+        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
+        batches = batches.to(self.train_set.labels.device)
+        return _loader(Augmented(self.train_set, self.augmentation), Seeded(batches))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_size == 0:
             return []  # Lightning then runs no validation
-        return _loader(self.train_set, Batches(self.val_indices, batch_size=self.eval_batch_size))
+        return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return _loader(self.test_set, Batches(torch.arange(len(self.test_set)), batch_size=self.eval_batch_size))
+        return self.loader("test")
 
 
-def _loader(dataset: ImageDataset, batches: Batches) -> DataLoader[Batch]:
+def _loader(dataset: Dataset[Batch], batches: Sampler[Any]) -> DataLoader[Batch]:
     # batch_size=None: the sampler yields whole batches, nothing is collated. Worker processes would cost more than
-    # they give, since the images are in memory. The indices lie where the images lie: nothing waits for a copy.
-    batches = batches.to(dataset.labels.device)
+    # they give, since the images are in memory, as do the indices: nothing waits for a copy to a device.
     return DataLoader(dataset, sampler=batches, batch_size=None)

@@ -1,7 +1,13 @@
 """What TensorBoard is told of a configuration."""
 
+import shlex
+import sys
+
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
+
+from fmnist.classifier import Classifier
 
 _HYPERPARAMETERS = (
     "data.batch_size",
@@ -34,6 +40,22 @@ def hyperparameters(config: DictConfig) -> dict[str, bool | int | float | str]:
     return result
 
 
-def markdown(config: DictConfig) -> str:
-    """The configuration with every reference resolved, for TensorBoard's text tab."""
-    return f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}\n```"
+def texts(config: DictConfig, classifier: Classifier) -> dict[str, str]:
+    """Configuration, layers and command line, as Markdown, for TensorBoard's text tab."""
+    return {
+        "configuration": f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}\n```",
+        "layers": layers(classifier),
+        "command_line": f"```sh\n{shlex.join(['python', *sys.argv])}\n```",
+    }
+
+
+def layers(classifier: Classifier) -> str:
+    """Each layer of the network: its kind, the shape that it makes of one image, and its parameters."""
+    summary = ModelSummary(classifier, max_depth=-1)
+    rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
+    lines = ["| layer | kind | output for one image | parameters |", "|---|---|---|---|"]
+    for name, kind, size, parameters in rows:
+        if name.startswith("network."):
+            shape = " x ".join(map(str, size[1:])) if isinstance(size, list) else ""
+            lines.append(f"| {name.removeprefix('network.')} | {kind} | {shape} | {parameters:,} |")
+    return "\n".join([*lines, f"| total | | | {summary.total_parameters:,} |"])

@@ -1,11 +1,16 @@
 """Figures: pure functions from arrays to a matplotlib figure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
+
+from fmnist.evaluation import CALIBRATION_BINS, Calibration
 
 
 def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, title: str) -> Figure:
@@ -42,3 +47,108 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     return figure
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Two lines under an image: what it was taken for, and what it is."""
+
+    first: str
+    second: str
+
+
+def gallery(images: NDArray[np.uint8], captions: Sequence[Caption], *, title: str, columns: int = 4) -> Figure:
+    """Draws images in a grid, each with a caption.
+
+    Args:
+        images: [N, H, W].
+        captions: One for each image.
+        title: What they are.
+        columns: Images in a row.
+    """
+    figure, grid = _grid(len(images), columns, height=1.5, caption=0.46, title=title)
+    for axes, image, caption in zip(grid, images, captions, strict=False):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_xlabel(f"{caption.first}\n{caption.second}", fontsize=11, labelpad=3, linespacing=1.1)
+    return figure
+
+
+def batch(before: NDArray[np.uint8], after: NDArray[np.uint8], names: Sequence[str], *, title: str) -> Figure:
+    """Draws training images as the network gets them, beside themselves as they were if they were changed.
+
+    Args:
+        before: [N, H, W], as in the data set.
+        after: [N, H, W], as in the batch.
+        names: The class of each.
+        title: What they are.
+    """
+    changed = bool((before != after).any())
+    figure, grid = _grid(len(after), 4, height=0.74 if changed else 1.5, caption=0.28, title=title)
+    for axes, original, image, name in zip(grid, before, after, names, strict=False):
+        gap = np.full((len(image), 2), 255, np.uint8)
+        axes.imshow(np.hstack([original, gap, image]) if changed else image, cmap="gray", vmin=0, vmax=255)
+        axes.set_xlabel(name, fontsize=11, labelpad=3)
+    return figure
+
+
+def kernels(weights: NDArray[np.float32], *, title: str) -> Figure:
+    """Draws convolution kernels, red for positive weights and blue for negative ones, on one scale.
+
+    Args:
+        weights: [N, H, W]; the first 64 are drawn.
+        title: Whose they are.
+    """
+    weights = weights[:64]
+    limit = max(float(np.abs(weights).max()), 1e-12)
+    title = f"{title} (blue {-limit:.2f}, white 0, red {limit:.2f})"
+    columns = 4 if len(weights) <= 16 else 8
+    figure, grid = _grid(len(weights), columns, height=1.5, caption=0.06, title=title)
+    for axes, kernel in zip(grid, weights, strict=False):
+        axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
+
+
+def reliability(calibration: Calibration, *, title: str) -> Figure:
+    """Draws how often the network is right against how sure it is, and how many images there are of each sureness.
+
+    Bars that reach the diagonal are what a network shows that is right as often as it says.
+    """
+    figure = Figure(figsize=(6.4, 6.4), dpi=100)
+    upper = figure.add_axes((0.12, 0.34, 0.84, 0.59))
+    lower = figure.add_axes((0.12, 0.1, 0.84, 0.2), sharex=upper)
+    middle, accuracy = calibration.confidence.numpy(), calibration.accuracy.numpy()
+    count = calibration.count.numpy()
+    number = np.ceil(middle * CALIBRATION_BINS).clip(1, CALIBRATION_BINS)
+    left, width = (number - 1) / CALIBRATION_BINS, 1 / CALIBRATION_BINS
+    style: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
+    upper.bar(left, accuracy, color="#4c78a8", label="fraction that is right", **style)
+    upper.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="as sure as right")
+    upper.plot(middle, accuracy, "o", color="black", markersize=3.5, label="at the mean probability of the bin")
+    upper.set(xlim=(0, 1), ylim=(0, 1))
+    upper.set_ylabel("fraction that is right", fontsize=11)
+    upper.legend(loc="upper left", fontsize=11, frameon=False)
+    upper.tick_params(labelbottom=False)
+    lower.bar(left, count / count.sum(), color="0.6", **style)
+    lower.set_xlabel("probability of the predicted class", fontsize=11)
+    lower.set_ylabel("of the images", fontsize=11)
+    lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    upper.set_title(f"{title}: expected calibration error {calibration.error:.2%}", fontsize=12, loc="right")
+    return figure
+
+
+def _grid(count: int, columns: int, *, height: float, caption: float, title: str) -> tuple[Figure, list[Axes]]:
+    """Axes without ticks for a number of images, row by row, under a title.
+
+    A column is 160 pixels wide; an image is ``height`` inches high, the space for its caption ``caption``.
+    """
+    rows, head = max(1, -(-count // columns)), 0.42
+    total = head + rows * (height + caption) + 0.05
+    figure = Figure(figsize=(1.6 * columns, total), dpi=100)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    bottom = (caption + 0.05) / total
+    figure.subplots_adjust(0.015, bottom, 0.985, 1 - head / total, wspace=0.06, hspace=caption / height)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.set_frame_on(False)
+    figure.suptitle(title, fontsize=12, x=0.985, y=1 - 0.08 / total, ha="right", va="top")
+    return figure, list(grid.flat)

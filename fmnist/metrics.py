@@ -84,11 +84,17 @@ class EpochMetrics(nn.Module):
 
 
 class EvaluationMetrics(EpochMetrics):
-    """With the confusion matrix."""
+    """With the confusion matrix, and the logits of every sample for whoever wants to know more."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
         self._confusion_matrix = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        self._logits: list[Tensor] = []
+
+    def logits(self) -> Tensor:
+        """What the network said of each sample, in the order of the set, [N, num_classes]."""
+        self._count_up()
+        return torch.cat(self._logits)
 
     def confusion_matrix(self) -> Tensor:
         """Counts, int64 [num_classes, num_classes]: true classes as rows, predicted classes as columns."""
@@ -99,7 +105,9 @@ class EvaluationMetrics(EpochMetrics):
     def reset(self) -> None:
         super().reset()
         self._confusion_matrix.reset()
+        self._logits.clear()
 
     def _count_predictions(self, logits: Tensor, targets: Tensor) -> None:
         super()._count_predictions(logits, targets)
         self._confusion_matrix.update(logits, targets)
+        self._logits.append(logits)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +26,10 @@ class RunDirectory:
         self.last_checkpoint = self.checkpoints / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / "metrics.json"  # written last: its presence means 'finished'
+
+    def evaluation(self, checkpoint: str, split: str) -> Path:
+        """Directory of what ``fmnist.evaluate`` finds out about a checkpoint on a split."""
+        return self.path / "evaluation" / f"{checkpoint}-{split}"
 
     @property
     def finished(self) -> bool:
@@ -85,12 +88,8 @@ class RunDirectory:
             raise UserError(f"cannot write the directory {self.path}: {error.strerror}") from error
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
-        """Writes metrics.json whole or not at all, also after a power cut.
-
-        What is not finite becomes null, since JSON knows no NaN.
-        """
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        atomic.write(self.metrics, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
+        """Writes metrics.json whole or not at all, also after a power cut."""
+        atomic.write_json(self.metrics, metrics)
 
     def read_metrics(self) -> dict[str, float | int]:
         metrics: dict[str, float | int] = json.loads(self.metrics.read_text())

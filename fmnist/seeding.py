@@ -17,6 +17,7 @@ class Stream(IntEnum):
 
     ORDER = 0  # the order of the training samples
     TRAINING = 1  # whatever draws from torch's global generator during training, such as dropout
+    AUGMENTATION = 2  # what is done to the training images
 
 
 @lru_cache(maxsize=8)

@@ -62,7 +62,8 @@ _WORDS: dict[Any, str] = {
 
 def _alternatives(hint: Any) -> list[str]:
     """The members of a type hint that can be typed on a command line, in a user's words."""
-    names = [_WORDS.get(member, member if isinstance(member, str | int) else "") for member in _members(hint)]
+    members = [member for member in _members(hint) if member is not int or float not in _members(hint)]
+    names = [_WORDS.get(member, member if isinstance(member, str | int) else "") for member in members]
     return list(dict.fromkeys(str(name) for name in names if name != ""))
 
 

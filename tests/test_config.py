@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import build
+from fmnist.node import GROUPS
 from fmnist.errors import UserError
 from fmnist.files import SHA256
 from fmnist.run_directory import RunDirectory
@@ -33,7 +34,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def test_every_group_is_covered() -> None:
-    assert {path.parent.name for path in FILES} == {*build.GROUPS, "experiment"}
+    assert {path.parent.name for path in FILES} == {*GROUPS, "experiment"}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -148,7 +149,7 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("monitor.mode=maximum", r"monitor\.mode must be max or min, got 'maximum'"),
         ("callbacks.best.filename=top", r"callbacks\.best\.filename must be best or last, got top"),
         ("optimizer.lr=true", r"optimizer\.lr must be a number, got True"),
-        ("trainer.gradient_clip_val=true", r"trainer\.gradient_clip_val must be a number or a whole number or null"),
+        ("trainer.gradient_clip_val=true", r"trainer\.gradient_clip_val must be a number or null"),
         ("trainer.max_steps=0", r"trainer\.max_steps is 0, so that nothing would be trained"),
         ("trainer.limit_train_batches=0", r"trainer\.limit_train_batches is 0"),
         ("trainer.overfit_batches=3", r"use trainer\.limit_train_batches"),
@@ -202,7 +203,7 @@ def test_a_defect_in_a_constructor_is_not_taken_for_a_mistake(
         raise NameError("name 'data_dirr' is not defined")
 
     monkeypatch.setattr("fmnist.data.FashionMNIST.__init__", defective)
-    monkeypatch.setattr(build, "check_arguments", lambda *_arguments: None)
+    monkeypatch.setattr("fmnist.node.check_arguments", lambda *_arguments: None)
     with pytest.raises(NameError, match="data_dirr"):
         build.check(composed(), RunDirectory(tmp_path))
 

@@ -206,7 +206,7 @@ def test_without_test_the_test_set_is_not_touched(train_here: TrainHere, tmp_pat
         ["trainer.fast_dev_run=true"],
         ["logger=csv"],
         ["~callbacks.best"],
-        ["~callbacks.confusion_matrix", "~callbacks.progress_bar", "~callbacks.epoch_report"],
+        ["~dashboard.confusion_matrix", "~callbacks.progress_bar", "~callbacks.epoch_report"],
         ["trainer.max_steps=70"],
         ["trainer.max_steps=10"],  # ends before the first validation
         ["trainer.enable_checkpointing=false"],

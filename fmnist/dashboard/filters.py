@@ -1,0 +1,20 @@
+"""What the first convolution looks for."""
+
+from torch import nn
+
+from fmnist import figures
+from fmnist.dashboard.panel import Moment, Panel, View
+
+
+class Filters(Panel):
+    """Draws the kernels of the network's first convolution after training; nothing for a network without one."""
+
+    moments = frozenset({Moment.FINAL})
+
+    def draw(self, view: View) -> None:
+        for name, module in view.network.named_modules():
+            if isinstance(module, nn.Conv2d):
+                kernels = module.weight.detach()[:, 0].float().cpu().contiguous().numpy()
+                title = f"{name}: {len(kernels)} kernels"
+                view.writer.add_figure("network/filters", figures.kernels(kernels, title=title), view.step)
+                return

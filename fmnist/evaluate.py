@@ -1,0 +1,148 @@
+"""Evaluates a trained network: ``python -m fmnist.evaluate run=<run directory>``.
+
+Builds the network from the run's own configuration, loads the weights of a checkpoint, and repeats the test that ended
+the training, or evaluates on another split. Everything goes to evaluation/<checkpoint>-<split>/ in the run directory:
+
+  metrics.json          mean loss and accuracy
+  per_class.csv         precision, recall, F1 and number of images of each class
+  predictions.csv       for each image its index in the official file, true and predicted class, and ten probabilities
+  confusion_matrix.csv  counts: true classes as rows, predicted classes as columns; also as a picture
+  mistakes.png          the most confident mistakes
+  calibration.png       whether the network is right as often as it says
+
+Of 'train' these are the figures of the finished network; the run's metrics.json has those counted while it learnt.
+"""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fmnist import arguments, atomic
+from fmnist.errors import UserError
+from fmnist.files import CLASS_NAMES
+from fmnist.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fmnist.evaluation import Evaluation
+
+log = logging.getLogger(__name__)
+
+SHOWN = 40  # mistakes in the gallery
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Path = arguments.option("the run directory")
+    split: Literal["test", "val", "train"] = arguments.option("test, val or train", default="test")
+    checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
+    data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
+
+
+def evaluate(options: Options) -> Path:
+    """Evaluates, writes the files and returns their directory.
+
+    Raises:
+        UserError: There is no such run or checkpoint, or the directory cannot be written.
+    """
+    from fmnist import build, trained  # imports torch, which takes seconds: only now, when the arguments have been read
+    from fmnist.evaluation import Evaluation
+
+    run = RunDirectory(options.run)
+    config = trained.configuration(run, options.checkpoint)
+    if options.data_dir is not None:
+        config.data.data_dir = str(options.data_dir)
+    build.prepare(config)
+    classifier = trained.load_classifier(run, options.checkpoint)
+    data = build.data(config)
+    data.prepare_data()
+    data.setup("test" if options.split == "test" else "fit")
+    dataset, indices = data.part(options.split)
+    if len(indices) == 0:
+        raise UserError(f"the run has no {options.split} split (data.val_size=0)")
+    (metrics,) = build.evaluator(config, options.split).test(classifier, data.loader(options.split), verbose=False)
+    metrics = {name.replace("test/", f"{options.split}/"): value for name, value in metrics.items()}
+    evaluation = Evaluation.of(dataset, indices, classifier.test_metrics.logits())
+    if len(evaluation) < len(indices):
+        log.warning("only %d of %d images, since the run was limited so", len(evaluation), len(indices))
+
+    directory = run.evaluation(options.checkpoint, options.split)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory, evaluation, f"{run.path.name}, {options.checkpoint} checkpoint, {options.split} set")
+        atomic.write_json(directory / "metrics.json", metrics)  # last: the others are there if it is
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror}") from error
+    log.info(_summary(evaluation, metrics, options))
+    log.info("%-20s %s", "written to", directory)
+    return directory
+
+
+def _write(directory: Path, evaluation: "Evaluation", subject: str) -> None:
+    from fmnist import figures
+    from fmnist.dashboard.mistakes import gallery
+
+    columns = evaluation.per_class()
+    rows = zip(CLASS_NAMES, *([f"{v:.7g}" for v in values.tolist()] for values in columns.values()), strict=True)
+    _write_csv(directory / "per_class.csv", ["class", *columns], rows)
+
+    predictions = zip(
+        evaluation.indices.tolist(),
+        evaluation.targets.tolist(),
+        evaluation.predicted.tolist(),
+        evaluation.probabilities.tolist(),
+        strict=True,
+    )
+    header = ["index", "true", "predicted", *CLASS_NAMES]
+    rounded = ((*row, *(f"{value:.7g}" for value in values)) for *row, values in predictions)  # single precision
+    _write_csv(directory / "predictions.csv", header, rounded)
+
+    counts = evaluation.confusion_matrix.numpy()
+    matrix = ((name, *row) for name, row in zip(CLASS_NAMES, counts.tolist(), strict=True))
+    _write_csv(directory / "confusion_matrix.csv", ["true", *CLASS_NAMES], matrix)
+    title = f"{subject}: {counts.trace() / counts.sum():.2%} correct"
+    _write_figure(directory / "confusion_matrix.png", figures.confusion_matrix(counts, CLASS_NAMES, title=title))
+    _write_figure(directory / "mistakes.png", gallery(evaluation, SHOWN, subject, columns=8))
+    _write_figure(directory / "calibration.png", figures.reliability(evaluation.calibration(), title=subject))
+
+
+def _write_csv(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    atomic.write(path, text.getvalue().encode())
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    atomic.write(path, content.getvalue())
+
+
+def _summary(evaluation: "Evaluation", metrics: dict[str, float], options: Options) -> str:
+    columns = evaluation.per_class()
+    lines = [
+        f"{options.split} set, {options.checkpoint} checkpoint: {len(evaluation):,} images",
+        "",
+        f"{'class':<12} {'precision':>9} {'recall':>9} {'f1':>9} {'images':>9}",
+    ]
+    for name, *values, support in zip(CLASS_NAMES, *(column.tolist() for column in columns.values()), strict=True):
+        lines.append(f"{name:<12} " + " ".join(f"{value:9.4f}" for value in values) + f" {support:9,}")
+    lines += ["", f"{'confused most':<20} {_pairs(evaluation)}"]
+    lines += [f"{name:<20} {value:.4f}" for name, value in metrics.items()]
+    return "\n".join([*lines, f"{'calibration error':<20} {evaluation.calibration().error:.4f}"])
+
+
+def _pairs(evaluation: "Evaluation") -> str:
+    pairs = evaluation.confused_pairs()[:3]
+    return ", ".join(f"{CLASS_NAMES[true]} taken for {CLASS_NAMES[taken]} ({n})" for true, taken, n in pairs) or "none"
+
+
+if __name__ == "__main__":
+    arguments.run(evaluate, Options)

@@ -1,0 +1,112 @@
+"""A trained network, brought back from its run directory."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from fmnist import build
+from fmnist.classifier import Classifier
+from fmnist.errors import UserError
+from fmnist.files import CLASS_NAMES
+from fmnist.run_directory import RunDirectory
+
+Checkpoint = Literal["best", "last"]
+
+
+def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best") -> nn.Module:
+    """The network of a run, trained, in evaluation mode.
+
+    It takes raw pixels, uint8 or float from 0 to 255, [B, 1, 28, 28], and gives logits [B, 10]. Its attribute
+    ``class_names`` names the classes. Only weights are read from the checkpoint: one that carries code is refused.
+
+    Args:
+        run: The run directory.
+        checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has a ``last``.
+
+    Raises:
+        UserError: The directory holds no finished run or no such checkpoint, or the weights are not of this network.
+    """
+    return load_classifier(RunDirectory(run), checkpoint).network
+
+
+def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best") -> Classifier:
+    """The same within its LightningModule."""
+    classifier = build.classifier(configuration(run, checkpoint))
+    weights = _weights(run.best_checkpoint if checkpoint == "best" else run.last_checkpoint)
+    expected = classifier.state_dict()
+    wrong = [
+        *(f"{name} is missing" for name in expected if name not in weights),
+        *(f"{name} is unknown" for name in weights if name not in expected),
+        *(
+            f"{name} is {list(weights[name].shape)} and should be {list(expected[name].shape)}"
+            for name in expected
+            if name in weights and weights[name].shape != expected[name].shape
+        ),
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise UserError(
+            f"the checkpoint in {run.checkpoints} is of another network than the run's configuration: {shown}"
+        )
+    classifier.load_state_dict(weights)
+    classifier.eval()
+    classifier.network.class_names = CLASS_NAMES  # type: ignore[assignment]
+    return classifier
+
+
+def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictConfig:
+    """What a run was configured with.
+
+    Raises:
+        UserError: There is no such run, or it has not finished and its best checkpoint is asked for.
+    """
+    path = run.hydra / "config.yaml"
+    if not run.path.is_dir():
+        raise UserError(f"no directory {run.path}; runs are under runs/train and runs/sweeps")
+    if not path.is_file():
+        raise UserError(f"{run.path} is no run directory: it has no .hydra/config.yaml")
+    if checkpoint == "best" and not run.finished:
+        raise UserError(f"{run.path} has not finished (no metrics.json); checkpoint=last takes what there is")
+    try:
+        config = OmegaConf.load(path)
+        assert isinstance(config, DictConfig)
+        build.check_settings(config)
+    except (YAMLError, OmegaConfBaseException, UserError, UnicodeDecodeError, AssertionError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    return config
+
+
+def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
+    """What the network gives to each class.
+
+    Args:
+        network: From raw pixels to logits, in evaluation mode.
+        images: uint8 [N, 1, 28, 28].
+        batch_size: Images at a time: a matter of memory alone.
+
+    Returns:
+        float32 [N, num_classes]; each row sums to 1.
+    """
+    with torch.inference_mode():
+        return torch.cat([network(batch).float().softmax(dim=1) for batch in torch.split(images, batch_size)])
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}: the run was made without, or was stopped before its first")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = checkpoint["state_dict"]
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is refused: it holds more than weights, and reading it could run its code") from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no checkpoint, or is damaged: {' '.join(str(error).split())[:200]}") from error
+    return weights

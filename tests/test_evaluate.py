@@ -1,0 +1,132 @@
+"""``python -m fmnist.evaluate``: the training's own test again, and what it writes."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from PIL import Image
+
+from fmnist.data import ImageDataset
+from fmnist.files import CLASS_NAMES
+from fmnist.run_directory import RunDirectory
+from tests.conftest import one_line, run_command
+
+pytestmark = pytest.mark.real_data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A short run that was tested on the whole test set."""
+    path = tmp_path_factory.mktemp("evaluate") / "run"
+    outcome = run_command("train.py", "experiment=smoke", "trainer.limit_test_batches=null", f"hydra.run.dir={path}")
+    assert outcome.code == 0, outcome.err
+    return RunDirectory(path)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: RunDirectory) -> Path:
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    assert {path: path.read_bytes() for path in before} == before, "an evaluation changes nothing of the run"
+    directory = run.evaluation("best", "test")
+    assert str(directory) in outcome.out
+    return directory
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_repeats_the_trainings_own_test_to_the_last_digit(evaluated: Path, run: RunDirectory) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert set(metrics) == {"test/loss", "test/acc"}
+    assert metrics == {name: value for name, value in run.read_metrics().items() if name.startswith("test/")}
+
+
+def test_predictions_are_of_every_image_in_order(evaluated: Path, test_set: ImageDataset) -> None:
+    table = rows(evaluated / "predictions.csv")
+    assert list(table[0]) == ["index", "true", "predicted", *CLASS_NAMES]
+    assert [int(row["index"]) for row in table] == list(range(10_000))
+    assert [int(row["true"]) for row in table] == test_set.labels.tolist()
+    probabilities = np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
+    assert [int(row["predicted"]) for row in table] == probabilities.argmax(axis=1).tolist()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_tables_are_what_scikit_learn_makes_of_the_predictions(evaluated: Path) -> None:
+    table = rows(evaluated / "predictions.csv")
+    true, predicted = ([int(row[name]) for row in table] for name in ("true", "predicted"))
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["test/acc"] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
+    probabilities = np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
+    loss = sklearn.metrics.log_loss(true, probabilities / probabilities.sum(axis=1, keepdims=True), labels=range(10))
+    assert metrics["test/loss"] == pytest.approx(loss, rel=1e-4)
+
+    matrix = [[int(row[name]) for name in CLASS_NAMES] for row in rows(evaluated / "confusion_matrix.csv")]
+    np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(true, predicted, labels=range(10)))
+
+    reference = sklearn.metrics.precision_recall_fscore_support(true, predicted, labels=range(10), zero_division=0)
+    per_class = rows(evaluated / "per_class.csv")
+    assert [row["class"] for row in per_class] == list(CLASS_NAMES)
+    for name, expected in zip(("precision", "recall", "f1", "support"), reference, strict=True):
+        np.testing.assert_allclose([float(row[name]) for row in per_class], expected, rtol=1e-5)
+
+
+def test_the_pictures_can_be_opened(evaluated: Path) -> None:
+    assert {path.name for path in evaluated.glob("*.png")} == {
+        "confusion_matrix.png",
+        "mistakes.png",
+        "calibration.png",
+    }
+    for path in evaluated.glob("*.png"):
+        Image.open(path).verify()
+
+
+def test_another_split_and_checkpoint_go_to_a_directory_of_their_own(run: RunDirectory) -> None:
+    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last")
+    assert outcome.code == 0, outcome.err
+    directory = run.evaluation("last", "val")
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert set(metrics) == {"val/loss", "val/acc"}
+    assert len(rows(directory / "predictions.csv")) == 500  # experiment=smoke validates on two batches
+    assert "only 500 of 5000 images" in outcome.out
+    if run.read_metrics()["best_epoch"] == run.read_metrics()["epochs"]:
+        assert metrics["val/acc"] == run.read_metrics()["val/acc"]
+
+
+def test_the_indices_of_validation_images_are_those_of_the_official_file(
+    run: RunDirectory, train_set: ImageDataset
+) -> None:
+    directory = run.evaluation("last", "val")
+    if not directory.exists():
+        run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last")
+    table = rows(directory / "predictions.csv")
+    labels = train_set.labels[[int(row["index"]) for row in table]]
+    assert labels.tolist() == [int(row["true"]) for row in table]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=none"], "no directory none"),
+        (["run={run}", "split=tset"], "split must be test or val or train, got 'tset'; did you mean 'test'?"),
+        (["run={run}", "data_dir={run}"], "data.data_dir: "),
+        ([], "run=<...> is missing: the run directory"),
+    ],
+)
+def test_mistakes_end_with_one_line(run: RunDirectory, arguments: list[str], message: str) -> None:
+    outcome = run_command("-m", "fmnist.evaluate", *(argument.format(run=run.path) for argument in arguments))
+    assert message in one_line(outcome)
+
+
+def test_help_says_what_is_written_where() -> None:
+    outcome = run_command("-m", "fmnist.evaluate", "--help")
+    assert outcome.code == 0
+    for text in ("predictions.csv", "split=       test, val or train (default: test)"):
+        assert text in outcome.out

@@ -1,0 +1,142 @@
+"""Bringing a trained network back, and refusing what is none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import fmnist
+from fmnist import build
+from fmnist.errors import UserError
+from fmnist.files import CLASS_NAMES
+from fmnist.run_directory import RunDirectory
+from fmnist.trained import probabilities
+from tests.conftest import run_command
+
+Composed = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def run(composed: Composed, tmp_path: Path) -> RunDirectory:
+    """A finished run whose best and last checkpoint differ, without the training."""
+    run = RunDirectory(tmp_path / "run")
+    run.hydra.mkdir(parents=True)
+    run.checkpoints.mkdir()
+    config = composed()
+    OmegaConf.save(config, run.hydra / "config.yaml")
+    for seed, path in enumerate((run.best_checkpoint, run.last_checkpoint)):
+        torch.manual_seed(seed)
+        torch.save({"state_dict": build.classifier(config).state_dict()}, path)
+    run.write_metrics({"val/acc": 0.5})
+    return run
+
+
+def test_the_same_network_comes_back_in_evaluation_mode_with_its_class_names(run: RunDirectory) -> None:
+    images = torch.randint(256, (5, 1, 28, 28), dtype=torch.uint8)
+    torch.manual_seed(0)
+    expected = build.classifier(OmegaConf.load(run.hydra / "config.yaml")).network.eval()(images)  # type: ignore[arg-type]
+    network = fmnist.load(run.path)
+    assert torch.equal(network(images), expected)
+    assert not network.training
+    assert network.class_names == CLASS_NAMES
+    assert not torch.equal(fmnist.load(str(run.path), "last")(images), expected)
+
+
+def test_probabilities_are_the_softmax_whatever_the_batches(run: RunDirectory) -> None:
+    network = fmnist.load(run.path)
+    images = torch.randint(256, (7, 1, 28, 28), dtype=torch.uint8)
+    together = probabilities(network, images)
+    torch.testing.assert_close(together.sum(dim=1), torch.ones(7))
+    torch.testing.assert_close(probabilities(network, images, batch_size=2), together)
+    torch.testing.assert_close(together, network(images).softmax(dim=1))
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    outcome = run_command("-c", "import sys, fmnist; print('torch' in sys.modules)")
+    assert outcome.out == "False\n"
+
+
+def refusal(run: RunDirectory, checkpoint: Any = "best") -> str:
+    with pytest.raises(UserError) as error:
+        fmnist.load(run.path, checkpoint)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_directory_that_is_not_there_or_no_run_is_refused(tmp_path: Path) -> None:
+    assert refusal(RunDirectory(tmp_path / "none")).startswith(f"no directory {tmp_path / 'none'}")
+    assert "is no run directory: it has no .hydra/config.yaml" in refusal(RunDirectory(tmp_path))
+
+
+def test_of_an_unfinished_run_only_the_last_checkpoint_is_taken(run: RunDirectory) -> None:
+    run.metrics.unlink()
+    assert "has not finished (no metrics.json); checkpoint=last takes what there is" in refusal(run)
+    fmnist.load(run.path, "last")
+
+
+def test_a_missing_checkpoint_is_named(run: RunDirectory) -> None:
+    run.best_checkpoint.unlink()
+    assert f"no checkpoint {run.best_checkpoint}" in refusal(run)
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, 100_000])
+def test_a_damaged_checkpoint_is_refused(run: RunDirectory, size: int) -> None:
+    run.best_checkpoint.write_bytes(run.best_checkpoint.read_bytes()[:size])
+    assert "is no checkpoint, or is damaged" in refusal(run)
+
+
+def test_weights_of_another_network_are_refused_with_the_keys_that_differ(run: RunDirectory) -> None:
+    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    weights = checkpoint["state_dict"]
+    weights["network.conv3.weight"] = weights.pop("network.conv2.weight")
+    weights["network.out.bias"] = torch.zeros(11)
+    torch.save(checkpoint, run.best_checkpoint)
+    message = refusal(run)
+    assert "network.conv2.weight is missing" in message
+    assert "network.conv3.weight is unknown" in message
+    assert "network.out.bias is [11] and should be [10]" in message
+
+
+class Hostile:
+    """Runs code of its choice when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> Any:
+        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_is_run(run: RunDirectory, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    torch.save({"state_dict": {}, "hyper_parameters": Hostile(witness)}, run.best_checkpoint)
+    assert "is refused: it holds more than weights" in refusal(run)
+    assert not witness.exists()
+    torch.load(run.best_checkpoint, weights_only=False)
+    assert witness.exists()  # it is as hostile as it looks
+
+
+def test_a_configuration_that_names_something_else_to_call_is_refused(run: RunDirectory, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    path = run.hydra / "config.yaml"
+    text = path.read_text()
+    hostile = f"model:\n  _target_: logging.FileHandler\n  filename: {witness}\n"
+    start, end = text.index("model:\n"), text.index("optimizer:\n")
+    path.write_text(text[:start] + hostile + text[end:])
+    assert "model._target_ must be a Module, got logging.FileHandler" in refusal(run)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "seed: x\n", "\x00"])
+def test_a_configuration_that_cannot_be_read_is_refused(run: RunDirectory, content: str) -> None:
+    (run.hydra / "config.yaml").write_text(content)
+    assert "cannot read" in refusal(run)
+
+
+def test_the_metrics_of_the_run_stay_as_they_are(run: RunDirectory) -> None:
+    fmnist.load(run.path)
+    assert json.loads(run.metrics.read_text()) == {"val/acc": 0.5}
