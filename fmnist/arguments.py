@@ -6,6 +6,7 @@ signs in its name. Imported before torch is.
 
 import dataclasses
 import logging
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -88,7 +89,7 @@ def _value(key: str, text: str, hint: Any) -> Any:
     if Path in members:
         if not text:
             raise UserError(f"{key} must be a path, got nothing")
-        return Path(text).expanduser()
+        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's own raises for a user that is not there)
     value: object = text
     if bool in members and text in ("true", "false"):
         value = text == "true"

@@ -4,7 +4,7 @@ import shlex
 import sys
 
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.utilities.model_summary import ModelSummary
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.classifier import Classifier

@@ -25,6 +25,7 @@ class RunDirectory:
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"
+        self.predictions = self.path / "predictions"  # what fmnist.predict draws
         self.metrics = self.path / "metrics.json"  # written last: its presence means 'finished'
 
     def evaluation(self, checkpoint: str, split: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fmnist import arguments
@@ -27,6 +27,8 @@ def read(*texts: str) -> Options:
 
 
 @given(st.text(min_size=1).filter(lambda text: not text.startswith("~")))
+@example("a=b, c")
+@example("~nobody-of-that-name")
 def test_a_path_is_taken_as_it_is(text: str) -> None:
     assert read(f"run={text}").run == Path(text)
 

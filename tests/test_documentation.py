@@ -1,5 +1,6 @@
 """What the README and the Makefile say is so."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from fmnist import build
+from fmnist import arguments, build
 from fmnist.run_directory import RunDirectory
 from tests.conftest import ROOT
 
@@ -35,6 +36,10 @@ def test_every_command_of_the_readme_works(
     command: list[str], composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     """The targets exist; the overrides compose and build. That they train is shown by the tests of whole runs."""
+    if command[1:2] == ["-m"] and command[2].startswith("fmnist."):
+        options = importlib.import_module(command[2]).Options
+        arguments.read(options, command[3:])
+        return
     if command[0] == "make":
         assert {argument for argument in command[1:] if "=" not in argument} <= TARGETS
         overrides = [o for argument in command if argument.startswith("ARGS=") for o in argument[5:].split()]
