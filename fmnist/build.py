@@ -38,6 +38,8 @@ SETTINGS: dict[str, Any] = {
     "monitor.mode": Literal["max", "min"],
 }
 
+KEYS = [*GROUPS, *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
+
 
 def check(config: DictConfig, run: RunDirectory) -> None:
     """Builds everything and throws it away, so that a wrong value is told before anything is read or written.
@@ -58,9 +60,8 @@ def check_settings(config: DictConfig) -> None:
     Raises:
         UserError: A key is unknown, or a value wrong.
     """
-    known = {key.partition(".")[0] for key in SETTINGS} | set(GROUPS)
     for key in config:
-        if key not in known:
+        if key not in KEYS:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)

@@ -25,6 +25,7 @@ class RunDirectory:
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"
+        self.export = self.path / "export"  # what fmnist.export writes
         self.predictions = self.path / "predictions"  # what fmnist.predict draws
         self.metrics = self.path / "metrics.json"  # written last: its presence means 'finished'
 
@@ -93,7 +94,15 @@ class RunDirectory:
         atomic.write_json(self.metrics, metrics)
 
     def read_metrics(self) -> dict[str, float | int]:
-        metrics: dict[str, float | int] = json.loads(self.metrics.read_text())
+        """What ``write_metrics`` has written.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        try:
+            metrics: dict[str, float | int] = dict(json.loads(self.metrics.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"cannot read {self.metrics}: {' '.join(str(error).split())}") from error
         return metrics
 
 

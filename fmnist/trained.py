@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +78,8 @@ def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictCon
         config = OmegaConf.load(path)
         assert isinstance(config, DictConfig)
         build.check_settings(config)
+        if lacking := [key for key in build.KEYS if key not in config]:
+            raise UserError(f"it lacks {', '.join(lacking)}, as runs of another version of this project do")
     except (YAMLError, OmegaConfBaseException, UserError, UnicodeDecodeError, AssertionError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     return config
@@ -107,6 +108,6 @@ def _weights(path: Path) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = checkpoint["state_dict"]
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is refused: it holds more than weights, and reading it could run its code") from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a damaged file makes torch raise almost anything
         raise UserError(f"{path} is no checkpoint, or is damaged: {' '.join(str(error).split())[:200]}") from error
     return weights

@@ -12,9 +12,9 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist import build
-from fmnist.node import GROUPS
 from fmnist.errors import UserError
 from fmnist.files import SHA256
+from fmnist.node import GROUPS
 from fmnist.run_directory import RunDirectory
 from fmnist.suggestion import keys
 from tests.conftest import ROOT

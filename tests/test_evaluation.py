@@ -1,5 +1,7 @@
 """What follows from a network's logits, against scikit-learn, NumPy and counts by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -42,7 +44,7 @@ def test_calibration_is_what_numpy_makes_of_the_definition(evaluation: Evaluatio
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == evaluation.targets.numpy()
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1, dtype=np.float32)
     error, bins = 0.0, []
-    for lower, upper in zip(edges, edges[1:], strict=False):
+    for lower, upper in itertools.pairwise(edges):
         inside = (confidence > lower) & (confidence <= upper)
         if inside.any():
             bins.append((confidence[inside].mean(), right[inside].mean(), inside.sum()))

@@ -11,7 +11,6 @@ from fmnist.dashboard.panel import Moment, Panel, View
 from fmnist.evaluation import Evaluation
 from fmnist.logger import tensorboards
 
-
 log = logging.getLogger(__name__)
 
 

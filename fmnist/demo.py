@@ -1,0 +1,121 @@
+"""Shows a trained network at work, on a page in the browser: ``python -m fmnist.demo``.
+
+Drop a picture there, or draw one: the page says how probable each class is, and shows what the network saw. It is
+served to this machine alone and fetches nothing from elsewhere. Ctrl-C ends it.
+"""
+
+import logging
+import os
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fmnist import arguments
+from fmnist.errors import UserError
+from fmnist.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "127.0.0.1"  # this machine alone
+RUNS = Path("runs")  # where train.py puts them
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Path | None = arguments.option("the run directory, if not the newest finished one under runs/", default=None)
+    checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
+    port: int = arguments.option("port of the page, from 1 to 65535", default=7860)
+
+
+def demo(options: Options) -> None:
+    """Serves the page until Ctrl-C.
+
+    Raises:
+        UserError: There is no such run or checkpoint, Gradio is not installed, or the port cannot be used.
+    """
+    _check_port(options.port)
+    run = RunDirectory(options.run or newest_run(RUNS))
+    with tempfile.TemporaryDirectory(prefix="fmnist-demo-") as uploads:
+        _import_gradio(uploads)
+        from fmnist import (  # imports torch, which takes seconds: only now, when all else is known to be there
+            demo_page,
+            trained,
+        )
+
+        network = trained.load(run.path, options.checkpoint)
+        description = describe(run, options.checkpoint)
+        blocks = demo_page.page(network, description)
+        blocks.launch(
+            server_name=ADDRESS,
+            server_port=options.port,
+            share=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            max_file_size="50mb",
+            css=demo_page.CSS,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+        try:
+            log.info("%-20s %s", "network", description)
+            log.info("%-20s http://%s:%d  (Ctrl-C ends it)", "page", ADDRESS, options.port)
+            threading.Event().wait()
+        except KeyboardInterrupt:  # the server's threads end with the program; its own way to stop takes seconds
+            log.info("ended")
+
+
+def newest_run(runs: Path) -> Path:
+    """The run below a directory that finished last.
+
+    Raises:
+        UserError: None has finished.
+    """
+    finished = [path for path in runs.rglob("metrics.json") if (path.parent / ".hydra").is_dir()]
+    if not finished:
+        raise UserError(f"there is no finished run under {runs}/: train one, or name a run directory with run=<...>")
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
+
+
+def describe(run: RunDirectory, checkpoint: str) -> str:
+    """A run's name and, where it was tested, its accuracy; the test is one of the best checkpoint."""
+    accuracy = run.read_metrics().get("test/acc") if checkpoint == "best" else None
+    return f"{run.path} ({checkpoint} checkpoint" + (
+        f", test accuracy {accuracy:.4f})" if accuracy is not None else ")"
+    )
+
+
+def _import_gradio(uploads: str) -> None:
+    """Imports Gradio with the settings that it reads from the environment, some of them only then."""
+    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",  # no reports to its makers
+        "GRADIO_TEMP_DIR": uploads,  # else the pictures would stay on the disk
+        "no_proxy": f"{no_proxy},{ADDRESS}".lstrip(","),  # it asks its own server whether it is there
+    }
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # and httpx would tell of it
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise UserError("the page needs the package gradio: make setup-extras, or pip install '.[demo]'") from error
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"port must be from 1 to 65535, got {port}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what has just ended does not count
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} cannot be used: {error.strerror}; choose another with port=<number>"
+            ) from error
+
+
+if __name__ == "__main__":
+    arguments.run(demo, Options)
