@@ -26,4 +26,5 @@ def main(epochs: Callable[[Settings], list[float]]) -> None:
     settings = Settings(**vars(parser.parse_args()))
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    print(json.dumps(epochs(settings)))
+    seconds = epochs(settings)
+    print(f"\n{json.dumps(seconds)}")  # a line of its own, whatever a progress bar has left

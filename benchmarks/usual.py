@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, random_split
@@ -96,6 +96,7 @@ def epochs(settings: Settings) -> list[float]:
                 clock,
                 ModelCheckpoint(monitor="val/acc", mode="max", save_last=True),
                 EarlyStopping(monitor="val/acc", mode="max", patience=100),
+                TQDMProgressBar(),  # the default where rich is not installed
             ],
         )
         trainer.fit(

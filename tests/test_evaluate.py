@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics
+from numpy.typing import NDArray
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
+from fmnist.dashboard.precision_recall import THRESHOLDS
 from fmnist.data import ImageDataset
+from fmnist.evaluation import CALIBRATION_BINS
 from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
 from tests.conftest import one_line, run_command
@@ -130,3 +135,44 @@ def test_help_says_what_is_written_where() -> None:
     assert outcome.code == 0
     for text in ("predictions.csv", "split=       test, val or train (default: test)"):
         assert text in outcome.out
+
+
+def predictions(evaluated: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """True classes [N] and probabilities [N, 10], as written."""
+    table = rows(evaluated / "predictions.csv")
+    true = np.array([int(row["true"]) for row in table])
+    return true, np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
+
+
+def events(run: RunDirectory) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_the_dashboards_curves_of_precision_and_recall_are_scikit_learns(evaluated: Path, run: RunDirectory) -> None:
+    true, probabilities = predictions(evaluated)
+    log = events(run)
+    thresholds = np.arange(THRESHOLDS) / (THRESHOLDS - 1)
+    for index, name in enumerate(CLASS_NAMES):
+        (event,) = log.Tensors(f"test/{name.replace('/', ' or ')}")
+        *_, precision, recall = tensor_util.make_ndarray(event.tensor_proto)
+        for threshold, p, r in list(zip(thresholds, precision, recall, strict=True))[::9]:
+            predicted = probabilities[:, index] >= threshold
+            # A probability that was rounded in the file may fall to the other side of a threshold.
+            assert r == pytest.approx(sklearn.metrics.recall_score(true == index, predicted), abs=0.002)
+            if predicted.any():
+                assert p == pytest.approx(sklearn.metrics.precision_score(true == index, predicted), abs=0.005)
+
+
+def test_the_dashboards_calibration_error_is_what_numpy_makes_of_the_predictions(
+    evaluated: Path, run: RunDirectory
+) -> None:
+    true, probabilities = predictions(evaluated)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    number = np.ceil(confidence * CALIBRATION_BINS).astype(int)
+    error = sum(
+        (number == n).mean() * abs(right[number == n].mean() - confidence[number == n].mean()) for n in set(number)
+    )
+    (event,) = events(run).Scalars("test/calibration_error")
+    assert event.value == pytest.approx(error, abs=1e-4)
