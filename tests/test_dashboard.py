@@ -56,12 +56,12 @@ def history(panel: Panel, *, epochs: int, final: Any, monkeypatch: pytest.Monkey
     ("moments", "epochs", "final", "drawn"),
     [
         ([Moment.EPOCH], 3, "test", [("val", 1), ("val", 2), ("val", 3)]),
-        ([Moment.MILESTONE], 4, "test", [("val", 1), ("val", 3)]),
+        ([Moment.MILESTONE], 10, "test", [("val", 1), ("val", 10)]),
         ([Moment.LAST], 4, "test", [("val", 4)]),
         ([Moment.FINAL], 4, "test", [("test", None)]),
         ([Moment.FINAL], 4, "val", [("val", 4)]),
-        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 3, "test", [("val", 1), ("val", 3), ("test", None)]),
-        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 4, "val", [("val", 1), ("val", 3), ("val", 4)]),
+        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 10, "test", [("val", 1), ("val", 10), ("test", None)]),
+        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 4, "val", [("val", 1), ("val", 4)]),
     ],
 )
 def test_a_panel_is_drawn_at_its_moments_and_once_where_they_meet(

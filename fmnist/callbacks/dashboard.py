@@ -74,5 +74,5 @@ class Dashboard(Callback):
 
 
 def is_milestone(epoch: int) -> bool:
-    """Whether an epoch, counted from 1, is one of 1, 3, 10, 30, 100, 300 ..."""
-    return str(epoch).rstrip("0") in ("1", "3")
+    """Whether an epoch, counted from 1, is one of 1, 10, 100 ..."""
+    return str(epoch).rstrip("0") == "1"

@@ -19,7 +19,7 @@ class Moment(Enum):
     """When a panel may be drawn."""
 
     EPOCH = auto()  # after each validation
-    MILESTONE = auto()  # after the validations of epochs 1, 3, 10, 30, 100 ...
+    MILESTONE = auto()  # after the validations of epochs 1, 10, 100 ...: a figure costs 1 % of ten epochs
     LAST = auto()  # after training, with the last validation
     FINAL = auto()  # with the test; for a run without one, with the last validation
 
