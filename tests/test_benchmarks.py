@@ -57,7 +57,7 @@ def test_a_command_is_run_in_a_terminal() -> None:
     outcome = process.python("-c", script)
     assert outcome.text == f"True {process.COLUMNS}\n"
     assert 0.2 < outcome.seconds < 20
-    assert 2**20 < outcome.peak_memory < 2**30
+    assert outcome.peak_memory > 2**20
     with pytest.raises(RuntimeError, match=r"ended with 3: so long"):
         process.python("-c", "print('so long'); raise SystemExit(3)")
     assert process.python("-c", "raise SystemExit(3)", code=3).text == ""
