@@ -55,13 +55,9 @@ def evaluate(options: Options) -> Path:
 
     run = RunDirectory(options.run)
     config = trained.configuration(run, options.checkpoint)
-    if options.data_dir is not None:
-        config.data.data_dir = str(options.data_dir)
     build.prepare(config)
     classifier = trained.load_classifier(run, options.checkpoint)
-    data = build.data(config)
-    data.prepare_data()
-    data.setup("test" if options.split == "test" else "fit")
+    data = trained.data(config, options.split, options.data_dir)
     dataset, indices = data.part(options.split)
     if len(indices) == 0:
         raise UserError(f"the run has no {options.split} split (data.val_size=0)")

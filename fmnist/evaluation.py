@@ -23,12 +23,14 @@ class Calibration:
     """How often a network is right, by how sure it is. Bins of equal width; those without samples are left out.
 
     Args:
+        number: Which bin it is, from 0 for the least sure, int64 [bins].
         confidence: Mean probability of the predicted class in each bin, [bins].
         accuracy: Fraction of correct predictions in each bin, [bins].
         count: Samples in each bin, int64 [bins].
         error: Expected calibration error: mean of ``|accuracy - confidence|`` over the samples.
     """
 
+    number: Tensor
     confidence: Tensor
     accuracy: Tensor
     count: Tensor
@@ -122,4 +124,4 @@ class Evaluation:
         error = multiclass_calibration_error(
             self.probabilities, self.targets, self.num_classes, n_bins=CALIBRATION_BINS, norm="l1"
         )
-        return Calibration(confidence, accuracy, count[filled], error.item())
+        return Calibration(filled.nonzero().flatten(), confidence, accuracy, count[filled], error.item())

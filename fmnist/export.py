@@ -66,12 +66,10 @@ def export(options: Options) -> Path:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; the export needs a directory")
     from fmnist import trained  # imports torch, which takes seconds: only now, when the arguments have been read
-    from fmnist.data import ImageDataset
-    from fmnist.fetch import fetch
 
-    data_dir = options.data_dir or trained.configuration(run, options.checkpoint).data.data_dir
+    config = trained.configuration(run, options.checkpoint)
     network = trained.load(run.path, options.checkpoint)
-    images = ImageDataset.read(Path(data_dir).expanduser() if data_dir else fetch(), "t10k").images
+    images = trained.data(config, "test", options.data_dir).test_set.images
     expected = trained.probabilities(network, images)
 
     program = capture(network)

@@ -118,8 +118,7 @@ def reliability(calibration: Calibration, *, title: str) -> Figure:
     lower = figure.add_axes((0.12, 0.1, 0.84, 0.2), sharex=upper)
     middle, accuracy = calibration.confidence.numpy(), calibration.accuracy.numpy()
     count = calibration.count.numpy()
-    number = np.ceil(middle * CALIBRATION_BINS).clip(1, CALIBRATION_BINS)
-    left, width = (number - 1) / CALIBRATION_BINS, 1 / CALIBRATION_BINS
+    left, width = calibration.number.numpy() / CALIBRATION_BINS, 1 / CALIBRATION_BINS
     style: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
     upper.bar(left, accuracy, color="#4c78a8", label="fraction that is right", **style)
     upper.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="as sure as right")

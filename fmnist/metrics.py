@@ -1,9 +1,9 @@
-"""What is measured over an epoch: mean loss, accuracy, confusion matrix."""
+"""What is measured over an epoch: mean loss, accuracy, and the logits that all else is made of."""
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy
 
 NAMES = tuple(f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc"))
 
@@ -84,11 +84,10 @@ class EpochMetrics(nn.Module):
 
 
 class EvaluationMetrics(EpochMetrics):
-    """With the confusion matrix, and the logits of every sample for whoever wants to know more."""
+    """With the logits of every sample, from which ``fmnist.evaluation`` makes all else."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
-        self._confusion_matrix = MulticlassConfusionMatrix(num_classes, validate_args=False)
         self._logits: list[Tensor] = []
 
     def logits(self) -> Tensor:
@@ -96,18 +95,10 @@ class EvaluationMetrics(EpochMetrics):
         self._count_up()
         return torch.cat(self._logits)
 
-    def confusion_matrix(self) -> Tensor:
-        """Counts, int64 [num_classes, num_classes]: true classes as rows, predicted classes as columns."""
-        self._count_up()
-        counts: Tensor = self._confusion_matrix.compute()
-        return counts
-
     def reset(self) -> None:
         super().reset()
-        self._confusion_matrix.reset()
         self._logits.clear()
 
     def _count_predictions(self, logits: Tensor, targets: Tensor) -> None:
         super()._count_predictions(logits, targets)
-        self._confusion_matrix.update(logits, targets)
         self._logits.append(logits)

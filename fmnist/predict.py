@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from fmnist import arguments, atomic, files, inspection, picture_files, pictures
 from fmnist.arguments import option
@@ -46,6 +45,7 @@ class Options:
     index: tuple[str, ...] = option("images of the test set, from 0 to 9999: index=[0,5]", default=())
     checkpoint: Literal["best", "last"] = option("best or last", default="best")
     format: Literal["table", "json", "csv"] = option("of what is printed: table, json or csv", default="table")
+    data_dir: Path | None = option("directory of the data set, for index=, if it has moved since", default=None)
     picture: Path | None = option("the PNG to draw; left out: <run>/predictions/<UTC time>.png", default=None)
 
 
@@ -130,16 +130,13 @@ def _about_file(path: Path, *, to_be_drawn: bool) -> Question:
 
 
 def about_test_images(options: Options, indices: Sequence[int]) -> list[Question]:
-    """Takes images from the official test set, of the run's own directory if it was given one."""
+    """Takes images from the official test set, from where the run had it."""
     if not indices:
         return []
     from fmnist import trained
-    from fmnist.data import ImageDataset
-    from fmnist.fetch import fetch
 
     config = trained.configuration(RunDirectory(options.run), options.checkpoint)
-    given = OmegaConf.select(config, "data.data_dir")
-    dataset = ImageDataset.read(Path(given).expanduser() if given else fetch(), "t10k")
+    dataset = trained.data(config, "test", options.data_dir).test_set
     questions = []
     for index in indices:
         image, label = dataset[index]

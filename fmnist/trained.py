@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from fmnist import build
 from fmnist.classifier import Classifier
+from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
@@ -83,6 +84,23 @@ def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictCon
     except (YAMLError, OmegaConfBaseException, UserError, UnicodeDecodeError, AssertionError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     return config
+
+
+def data(config: DictConfig, split: str, data_dir: Path | None = None) -> FashionMNIST:
+    """The data set that a run was configured with, fetched if need be, with what a split is part of read.
+
+    Args:
+        config: Of the run.
+        split: ``train``, ``val`` or ``test``.
+        data_dir: Where the files are now, if not where they were.
+    """
+    if data_dir is not None:
+        config = config.copy()
+        config.data.data_dir = str(data_dir)
+    module = build.data(config)
+    module.prepare_data()
+    module.setup("test" if split == "test" else "fit")
+    return module
 
 
 def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:

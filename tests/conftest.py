@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.remote.webdriver import WebDriver
 
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE, fetch
@@ -104,6 +104,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+def outcome_of(program: Callable[[], object], capture: pytest.CaptureFixture[str]) -> Outcome:
+    """Calls a program in this process, and says how it ended as if it had been one of its own."""
+    capture.readouterr()
+    code: int | str | None = 0
+    try:
+        program()
+    except SystemExit as stop:
+        code = stop.code
+    captured = capture.readouterr()
+    if isinstance(code, str):  # what the interpreter does with a message that sys.exit was given
+        return Outcome(1, captured.out, f"{captured.err}{code}\n")
+    return Outcome(code, captured.out, captured.err)
+
+
 @pytest.fixture
 def train_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -114,16 +128,7 @@ def train_here(
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, overrides)])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         GlobalHydra.instance().clear()
-        capfd.readouterr()
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-            code: int | str | None = 0
-        except SystemExit as stop:
-            code = stop.code
-        captured = capfd.readouterr()
-        if isinstance(code, str):  # what the interpreter does with a message that sys.exit was given
-            return Outcome(1, captured.out, f"{captured.err}{code}\n")
-        return Outcome(code, captured.out, captured.err)
+        return outcome_of(lambda: runpy.run_path(str(ROOT / "train.py"), run_name="__main__"), capfd)
 
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
@@ -136,7 +141,7 @@ def train_here(
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A headless Chromium, which fetches nothing of its own accord."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
@@ -149,10 +154,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     )
     for argument in [*arguments.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser')}"]:
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})  # what a page fetches
     window = webdriver.Chrome(options=options, service=Service(driver))
     yield window
     window.quit()
+
+
+class Hostile:
+    """Runs code when it is unpickled: it leaves a file behind."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> Any:
+        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
 
 
 def free_port() -> int:

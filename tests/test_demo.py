@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from selenium.webdriver import Chrome
 from torch import nn
 
 import fmnist
@@ -25,9 +25,7 @@ from fmnist.data import ImageDataset
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
-from tests.conftest import ROOT, run_command
-
-Browser = Any  # a WebDriver of selenium, which need not be installed
+from tests.conftest import ROOT, free_port, run_command
 
 
 def make_run(path: Path, finished: int) -> Path:
@@ -132,13 +130,6 @@ def test_nothing_is_said_of_no_file_and_of_an_empty_canvas() -> None:
     assert demo_page().of_drawing(Brightness(), {"composite": Image.new("L", (392, 392), 255)}) == (None, None, "")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("gradio", reason="the optional package of fmnist.demo is not installed")
@@ -180,110 +171,95 @@ def address(run: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def browser(address: str, tmp_path: Path) -> Iterator[Browser]:
-    """A browser without a window that has opened the page."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium or no chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", "window-size=1280,860", f"user-data-dir={tmp_path / 'profile'}"),
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        browser.get(address)
-        yield browser
-    finally:
-        browser.quit()
+def page(browser: Chrome, address: str) -> Chrome:
+    """A browser that has opened the page."""
+    browser.get_log("performance")  # forget what was fetched before
+    browser.get(address)
+    return browser
 
 
-def wait(browser: Browser, until: Callable[[], Any]) -> Any:
+def wait(page: Chrome, until: Callable[[], Any]) -> Any:
     from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
     from selenium.webdriver.support.wait import WebDriverWait
 
     ignored = [NoSuchElementException, StaleElementReferenceException]
-    return WebDriverWait(browser, 30, ignored_exceptions=ignored).until(lambda _browser: until())
+    return WebDriverWait(page, 30, ignored_exceptions=ignored).until(lambda _page: until())
 
 
-def find(browser: Browser, selector: str) -> Any:
-    return wait(browser, lambda: browser.find_element("css selector", selector))
+def find(page: Chrome, selector: str) -> Any:
+    return wait(page, lambda: page.find_element("css selector", selector))
 
 
-def upload(browser: Browser, path: Path) -> None:
-    find(browser, "#picture input[type=file]").send_keys(str(path))
+def upload(page: Chrome, path: Path) -> None:
+    find(page, "#picture input[type=file]").send_keys(str(path))
 
 
-def answer(browser: Browser) -> dict[str, float]:
+def answer(page: Chrome) -> dict[str, float]:
     """The probabilities that the page shows."""
 
     def read() -> dict[str, float]:
-        bars = browser.find_elements("css selector", "#answer meter")
+        bars: Any = page.find_elements("css selector", "#answer meter")
         return {bar.get_attribute("aria-label"): float(bar.get_attribute("value")) for bar in bars}
 
-    values: dict[str, float] = wait(browser, lambda: len(read()) == len(CLASS_NAMES) and read())
+    values: dict[str, float] = wait(page, lambda: len(read()) == len(CLASS_NAMES) and read())
     return values
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_page_shows_what_the_network_says_of_an_uploaded_picture(
-    browser: Browser, run: Path, test_set: ImageDataset, tmp_path: Path
+    page: Chrome, run: Path, test_set: ImageDataset, tmp_path: Path
 ) -> None:
-    title = find(browser, "#title")
-    wait(browser, lambda: "test accuracy 0." in title.text)
+    title = find(page, "#title")
+    wait(page, lambda: "test accuracy 0." in title.text)
     assert str(run) in title.text
     image = test_set.images[3:4]  # of some doubt, after so short a training
     Image.fromarray(image[0, 0].numpy()).save(tmp_path / "image.png")
-    upload(browser, tmp_path / "image.png")
+    upload(page, tmp_path / "image.png")
     with torch.no_grad():
         expected = fmnist.load(run)(image).softmax(dim=1)[0].tolist()
-    shown = answer(browser)
+    shown = answer(page)
     assert shown == pytest.approx(dict(zip(CLASS_NAMES, expected, strict=True)), abs=1e-6)
-    assert browser.find_element("css selector", "#answer h2").text == CLASS_NAMES[int(np.argmax(expected))]
-    wait(browser, lambda: browser.find_element("css selector", "#seen img").get_property("naturalWidth") == 392)
+    assert page.find_element("css selector", "#answer h2").text == CLASS_NAMES[int(np.argmax(expected))]
+    wait(page, lambda: page.find_element("css selector", "#seen img").get_property("naturalWidth") == 392)
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_page_answers_rubbish_with_a_message_and_then_goes_on(
-    browser: Browser, test_set: ImageDataset, tmp_path: Path
+    page: Chrome, test_set: ImageDataset, tmp_path: Path
 ) -> None:
     (tmp_path / "rubbish.png").write_text("rubbish")
-    upload(browser, tmp_path / "rubbish.png")
-    message = find(browser, "#message")
-    wait(browser, lambda: message.text.startswith("rubbish.png is no picture"))
-    assert browser.find_elements("css selector", "#answer meter") == []
-    find(browser, "#picture button[aria-label='Remove Image']").click()
-    wait(browser, lambda: message.text == "")
+    upload(page, tmp_path / "rubbish.png")
+    message = find(page, "#message")
+    wait(page, lambda: message.text.startswith("rubbish.png is no picture"))
+    assert page.find_elements("css selector", "#answer meter") == []
+    find(page, "#picture button[aria-label='Remove Image']").click()
+    wait(page, lambda: message.text == "")
     Image.fromarray(test_set.images[0, 0].numpy()).save(tmp_path / "image.png")
-    upload(browser, tmp_path / "image.png")
-    assert sum(answer(browser).values()) == pytest.approx(1, abs=1e-5)
+    upload(page, tmp_path / "image.png")
+    assert sum(answer(page).values()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_says_something_of_a_drawing(browser: Browser) -> None:
+def test_the_page_says_something_of_a_drawing(page: Chrome) -> None:
     from selenium.webdriver import ActionChains
 
-    find(browser, "button[role=tab][aria-selected=false]").click()
-    wait(browser, lambda: "Drawing" in find(browser, "button[role=tab][aria-selected=true]").text)
-    canvas = find(browser, "#drawing canvas")
-    find(browser, "#drawing button[aria-label='Brush Size']")  # there when the brush has been taken
-    pen = ActionChains(browser, duration=50)
+    find(page, "button[role=tab][aria-selected=false]").click()
+    wait(page, lambda: "Drawing" in find(page, "button[role=tab][aria-selected=true]").text)
+    canvas = find(page, "#drawing canvas")
+    find(page, "#drawing button[aria-label='Brush Size']")  # there when the brush has been taken
+    pen = ActionChains(page, duration=50)
     pen.move_to_element_with_offset(canvas, 0, -100).click_and_hold().move_by_offset(0, 200).release().perform()
-    assert max(answer(browser).values()) > 0.1
+    assert max(answer(page).values()) > 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_fetches_nothing_from_elsewhere(browser: Browser, address: str) -> None:
-    find(browser, "#picture input[type=file]")
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+def test_the_page_fetches_nothing_from_elsewhere(page: Chrome, address: str) -> None:
+    find(page, "#picture input[type=file]")
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
     urls = [request["request"]["url"] for request in requests if request["documentURL"].startswith("http")]
     assert len(urls) > 10

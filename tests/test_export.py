@@ -19,7 +19,7 @@ from fmnist import build, export
 from fmnist.data import ImageDataset
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, Hostile, run_command
 
 pytestmark = pytest.mark.real_data
 
@@ -218,16 +218,6 @@ def refusal(**options: Any) -> str:
         export.export(export.Options(format="torch", **options))
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-class Hostile:
-    """Runs code of its choice when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> Any:
-        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
 
 
 def test_a_missing_a_damaged_and_a_hostile_run_are_refused_in_one_line(run: Path, tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_kernels_share_one_scale_with_white_at_zero() -> None:
 
 def test_the_bars_of_a_reliability_diagram_are_the_accuracies_of_the_bins() -> None:
     calibration = Calibration(
+        number=torch.tensor([5, 14]),
         confidence=torch.tensor([0.35, 0.96]),
         accuracy=torch.tensor([0.25, 0.9]),
         count=torch.tensor([4, 10]),

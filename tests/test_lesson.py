@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist.data import ImageDataset
+from fmnist.evaluation import Evaluation
 from fmnist.files import CLASS_NAMES
-from fmnist.metrics import EvaluationMetrics
 from fmnist.model import CNN
 
 pytestmark = pytest.mark.real_data
@@ -182,9 +182,7 @@ def test_the_confusion_matrix_equals_one_counted_by_hand_and_scikit_learns(
     network: CNN, test_set: ImageDataset, normalized: bool
 ) -> None:
     logits = predict_all(network, test_set.images)
-    metrics = EvaluationMetrics(num_classes=10)
-    metrics.update(F.cross_entropy(logits, test_set.labels), logits, test_set.labels)
-    matrix = metrics.confusion_matrix().numpy()
+    matrix = Evaluation.of(test_set, torch.arange(10_000), logits).confusion_matrix.numpy()
 
     by_hand = np.zeros((10, 10), dtype=np.int64)
     for true, predicted in zip(test_set.labels.tolist(), logits.argmax(dim=1).tolist(), strict=True):

@@ -23,7 +23,7 @@ from fmnist.inspection import Inspection, figure, percent, table
 from fmnist.picture_files import find
 from fmnist.pictures import prepare
 from fmnist.predict import ROWS, Options, main
-from tests.conftest import ROOT, Outcome, one_line, run_command
+from tests.conftest import ROOT, Outcome, one_line, outcome_of, run_command
 
 pytestmark = pytest.mark.real_data
 
@@ -55,15 +55,7 @@ def predict(
 
     def call(run: Path, *given: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["predict", f"run={run}", *given])
-        code: int | str | None = 0
-        try:
-            arguments.run(main, Options)
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        if isinstance(code, str):  # what the interpreter does with a message that sys.exit was given
-            return Outcome(1, captured.out, f"{captured.err}{code}\n")
-        return Outcome(code, captured.out, captured.err)
+        return outcome_of(lambda: arguments.run(main, Options), capsys)
 
     monkeypatch.chdir(tmp_path)
     yield call

@@ -15,7 +15,7 @@ from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
 from fmnist.trained import probabilities
-from tests.conftest import run_command
+from tests.conftest import Hostile, run_command
 
 Composed = Callable[..., DictConfig]
 
@@ -99,16 +99,6 @@ def test_weights_of_another_network_are_refused_with_the_keys_that_differ(run: R
     assert "network.conv2.weight is missing" in message
     assert "network.conv3.weight is unknown" in message
     assert "network.out.bias is [11] and should be [10]" in message
-
-
-class Hostile:
-    """Runs code of its choice when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> Any:
-        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
 
 
 def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_is_run(run: RunDirectory, tmp_path: Path) -> None:
