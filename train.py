@@ -22,24 +22,27 @@ def main(config: DictConfig) -> float:
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
     from fmnist import build, description, results
     from fmnist.logger import log_results, log_start
+    from fmnist.session import working_on
 
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     build.prepare(config)
-    data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
-    log_start(trainer, classifier, description.texts(config, classifier))
+    with working_on(run, config):
+        data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
+        last = run.last_checkpoint if run.last_checkpoint.is_file() else None  # there if the run is resumed
+        log_start(trainer, classifier, description.texts(config, classifier), last)
 
-    trainer.fit(classifier, data)
-    metrics = results.after_training(trainer, run)
-    if config.test:
-        best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
-        trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
-        metrics |= results.after_test(trainer)
+        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
+        metrics = results.after_training(trainer, run)
+        if config.test:
+            best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
+            trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
+            metrics |= results.after_test(trainer)
 
-    score = metrics.get(build.monitored(config) or "train/loss", math.nan)  # a run may end before its first validation
-    log_results(trainer, description.hyperparameters(config), metrics)
-    run.write_metrics(metrics)
-    log.info(results.summary(run, metrics))
-    return score
+        score = metrics.get(build.monitored(config) or "train/loss", math.nan)  # a run may end before validating
+        log_results(trainer, description.hyperparameters(config), metrics)
+        run.write_metrics(metrics)
+        log.info(results.summary(run, metrics))
+        return score
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 
-def write(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name in the same directory, syncs it, and renames it.
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to be written under a temporary name in the same directory; syncs it, and renames it in the end.
 
     A reader sees the old content or the new one, also after the process was killed or the power was cut. A killed write
     leaves a file that matches ``temporary_files``.
@@ -17,25 +20,46 @@ def write(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(descriptor)
         os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner alone
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        with suppress(OSError):  # what went wrong first is what counts
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say which file it was
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a whole file, as ``writing`` does."""
+    with writing(path) as file:
+        file.write(content)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory survive a power cut."""
+    directory = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the name, too, must survive a power cut
+        os.fsync(directory)
     finally:
         os.close(directory)
 
 
-def write_json(path: Path, values: Mapping[str, float | int]) -> None:
-    """Writes numbers by name. What is not finite becomes null, since JSON knows no NaN."""
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    write(path, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes values by name. What is not finite becomes null, since JSON knows no NaN."""
+    write(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def temporary_files(directory: Path) -> list[Path]:

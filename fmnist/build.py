@@ -9,8 +9,9 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist import speed
+from fmnist import scheduler, speed
 from fmnist.callbacks.dashboard import Dashboard
+from fmnist.checkpoint_io import CheckpointIO
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
@@ -34,10 +35,12 @@ SETTINGS: dict[str, Any] = {
     "threads": int | None,
     "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
     "test": bool,
+    "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
 }
 
+LATER = ("resume",)  # keys that came later, and mean nothing for a run without them
 KEYS = [*GROUPS, *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 
@@ -54,6 +57,29 @@ def check(config: DictConfig, run: RunDirectory) -> None:
     trainer(config, run)
 
 
+def check_longer(config: DictConfig, max_epochs: int) -> None:
+    """Makes sure that the learning rates so far would have been the same, had more epochs been planned at the start.
+
+    Args:
+        config: With more epochs.
+        max_epochs: What was planned.
+
+    Raises:
+        UserError: They would have been others.
+    """
+    module = classifier(config)
+    before, after = (epochs * 10 for epochs in (max_epochs, config.trainer.max_epochs))  # ten steps tell
+    planned, wanted = (
+        scheduler.rates(module.scheduler, module.optimizer(module.network.parameters()), total_steps=steps)
+        for steps in (before, after)
+    )
+    if planned != wanted[:before]:
+        raise UserError(
+            f"the learning rates of scheduler {config.scheduler._target_} were planned for an end after {max_epochs} "
+            f"epochs, and would have been others with trainer.max_epochs={config.trainer.max_epochs}; start a new run"
+        )
+
+
 def check_settings(config: DictConfig) -> None:
     """Checks what stands at the top level.
 
@@ -63,6 +89,8 @@ def check_settings(config: DictConfig) -> None:
     for key in config:
         if key not in KEYS:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
+    if lacking := [key for key in KEYS if key not in config and key not in LATER]:
+        raise UserError(f"the configuration lacks {', '.join(lacking)}; is it of another version of this project?")
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)
     if not 0 <= config.seed <= MAX_SEED:
@@ -131,6 +159,7 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
         profiler=config.trainer.profiler or speed.NoProfiler(),
         logger=instantiate(config, "logger", save_dir=str(run.path)),
         default_root_dir=str(run.path),
+        plugins=CheckpointIO(),
     )
     if result.world_size > 1:
         raise UserError(f"trainer: training runs on one device, got {result.world_size}; use trainer.devices=1")
@@ -149,6 +178,7 @@ def evaluator(config: DictConfig, split: str) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         profiler=speed.NoProfiler(),
+        plugins=CheckpointIO(),
     )
     return result
 

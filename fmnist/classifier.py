@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.batches import Batch
+from fmnist.logger import log_at_once
 from fmnist.metrics import EpochMetrics, EvaluationMetrics
 from fmnist.seeding import Stream, derive_seed, seed_generators
 
@@ -118,7 +119,9 @@ class Classifier(LightningModule):
         self.test_metrics.reset()
 
     def on_train_epoch_end(self) -> None:
-        self._log_epoch("train", self.train_metrics)
+        self._log_epoch("train", self.train_metrics, logger=False)
+        figures = {f"train/{name}": value.item() for name, value in self.train_metrics.compute().items()}
+        log_at_once(self.trainer, {**figures, "epoch": self.current_epoch})
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val", self.val_metrics)
@@ -126,8 +129,9 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test", self.test_metrics)
 
-    def _log_epoch(self, split: str, metrics: EpochMetrics) -> None:
-        self.log_dict({f"{split}/{name}": value for name, value in metrics.compute().items()}, batch_size=1)
+    def _log_epoch(self, split: str, metrics: EpochMetrics, logger: bool = True) -> None:
+        figures = {f"{split}/{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(figures, logger=logger, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.network.parameters())

@@ -13,16 +13,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from fmnist import claim, resumption
 from fmnist.command_line import end, refusing
 from fmnist.errors import UserError
-from fmnist.run_directory import RunDirectory, typeable
+from fmnist.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
 # Names each job's directory in conf/train.yaml.
-OmegaConf.register_new_resolver("typeable", typeable, replace=True)
+OmegaConf.register_new_resolver("typeable", claim.typeable, replace=True)
 
 
 class Guard(Callback):
@@ -33,21 +34,29 @@ class Guard(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
+            if config.resume is not None:
+                run, max_epochs = resumption.take_over(config)
+                _check(config, run, max_epochs)
+                return
             run = RunDirectory(config.hydra.run.dir)
-            run.check_free()
+            claim.check_free(run)
             _check(config, run)
-            run.claim()
+            claim.for_run(run, _contents(config, run))
+            with read_write(config):
+                config.hydra.output_subdir = None  # Hydra would write the same once more, and might be killed half-way
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
             subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload, index]
             if "${hydra.job." not in str(subdir):
                 raise UserError(f"hydra.sweep.subdir={subdir} would give all jobs one directory; leave it out")
+            if config.resume is not None:
+                raise UserError("resume continues one run, without -m")
             sweep = RunDirectory(config.hydra.sweep.dir)
-            sweep.check_free()
+            claim.check_free(sweep)
             for overrides in _trial_jobs(list(config.hydra.overrides.task)):
                 _check(compose("train", overrides), sweep)
-            sweep.claim_for_sweep()
+            claim.for_sweep(sweep)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status != JobStatus.FAILED:
@@ -81,10 +90,30 @@ def _stopping() -> Iterator[None]:
         sys.exit(1)
 
 
-def _check(config: DictConfig, run: RunDirectory) -> None:
+def _check(config: DictConfig, run: RunDirectory, max_epochs: int | None = None) -> None:
     from fmnist import build  # imports torch, which takes seconds: only now, when the command line has been read
 
-    build.check(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), run)
+    config = _without_hydra(config)
+    build.check(config, run)
+    if max_epochs is not None and config.trainer.max_epochs != max_epochs:
+        build.check_longer(config, max_epochs)
+
+
+def _contents(config: DictConfig, run: RunDirectory) -> dict[str, str]:
+    """What Hydra writes about a run, by the names of its files."""
+    hydra = OmegaConf.masked_copy(config, "hydra")
+    with read_write(hydra), open_dict(hydra):
+        hydra.hydra.runtime.output_dir = str(run.path.resolve())
+    contents = {
+        "config.yaml": _without_hydra(config),
+        "hydra.yaml": hydra,
+        "overrides.yaml": config.hydra.overrides.task,
+    }
+    return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def _trial_jobs(overrides: list[str]) -> Iterator[list[str]]:

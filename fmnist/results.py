@@ -4,9 +4,9 @@ import shlex
 import sys
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Trainer
 
+from fmnist import checkpoint_io
 from fmnist.metrics import NAMES
 from fmnist.run_directory import RunDirectory
 
@@ -43,7 +43,7 @@ def summary(run: RunDirectory, metrics: Metrics) -> str:
         for split, name in names.items()
         if f"{split}/acc" in metrics
     ]
-    path = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    path = run.shown
     if (Path.cwd() / "Makefile").is_file() and path.parts[0] == "runs":
         dashboard = "make tensorboard"
     else:
@@ -56,7 +56,7 @@ def _of_checkpoint(run: RunDirectory, name: str) -> Metrics | None:
     path = run.best_checkpoint if name == "best" else run.last_checkpoint
     if not path.is_file():
         return None
-    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    checkpoint = checkpoint_io.read(path)
     return {
         "epochs": checkpoint["epoch"] + 1,
         **{name: checkpoint["metrics"][name] for name in NAMES if name in checkpoint["metrics"]},

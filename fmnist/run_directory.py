@@ -1,11 +1,19 @@
 """The run directory: the name of every file in it, and what it means that it is there."""
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fmnist import atomic
 from fmnist.errors import UserError
@@ -20,7 +28,8 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.hydra = self.path / ".hydra"  # what Hydra composed; made by claim
+        self.hydra = self.path / ".hydra"  # what Hydra composed; made by claim, and never changed
+        self.manifest = self.path / "manifest.json"  # see fmnist.manifest
         self.checkpoints = self.path / "checkpoints"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
@@ -28,6 +37,18 @@ class RunDirectory:
         self.export = self.path / "export"  # what fmnist.export writes
         self.predictions = self.path / "predictions"  # what fmnist.predict draws
         self.metrics = self.path / "metrics.json"  # written last: its presence means 'finished'
+
+    @property
+    def shown(self) -> Path:
+        """The path as one would type it here."""
+        return self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
+
+    @property
+    def resume_command(self) -> str:
+        """What continues the run, to be typed into a shell."""
+        path = str(self.shown)
+        typeable = re.fullmatch(r"[\w./+-]+", path)
+        return "python train.py " + (f"resume={path}" if typeable else shlex.quote(f'resume="{path}"'))
 
     def evaluation(self, checkpoint: str, split: str) -> Path:
         """Directory of what ``fmnist.evaluate`` finds out about a checkpoint on a split."""
@@ -37,57 +58,65 @@ class RunDirectory:
     def finished(self) -> bool:
         return self.metrics.is_file()
 
-    def check_free(self) -> None:
-        """Makes sure that a run may start here.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process from running here; the system ends it with the process, however that ends.
 
         Raises:
-            UserError: The path holds something already.
+            UserError: Another process runs here, or the directory cannot be written.
         """
+        lock = self._lock()
         try:
-            within = next((parent for parent in self.path.resolve().parents if (parent / ".hydra").is_dir()), None)
-            free = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
-        except OSError as error:
-            raise UserError(f"cannot use the directory {self.path}: {error.strerror}") from error
-        if within:
-            raise UserError(f"{self.path} lies within another run, {within}; name a directory outside of it")
-        if free:
-            return
-        if not self.path.is_dir():
-            raise UserError(f"{self.path} is a file; a run or a sweep needs a directory")
-        if self.finished:
-            content = "a finished run"
-        elif self.hydra.exists():
-            content = "a run that did not finish"
-        elif (self.path / "multirun.yaml").exists():
-            content = "a sweep"
-        else:
-            content = "files that are not a run's"
-        raise UserError(
-            f"{self.path} already holds {content}, and nothing in it was changed; "
-            "choose another directory, or leave the option out to have one made"
-        )
-
-    def claim(self) -> None:
-        """Takes the directory for a run. Of two processes that try at once, one succeeds.
-
-        Raises:
-            UserError: The path holds something already, or cannot be written.
-        """
-        self._claim(self.hydra.mkdir)
-
-    def claim_for_sweep(self) -> None:
-        """Takes the directory for the jobs of a sweep, as ``claim`` does for a run."""
-        self._claim(lambda: (self.path / "multirun.yaml").touch(exist_ok=False))  # which Hydra fills
-
-    def _claim(self, make_what_must_not_be_there: Callable[[], None]) -> None:
-        self.check_free()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            make_what_must_not_be_there()  # atomic: this is the claim
-        except FileExistsError as error:
-            raise UserError(f"{self.path} was taken by another run just now; start again") from error
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(f"{self.path} is being written by another process; wait until it has ended") from error
         except OSError as error:
             raise UserError(f"cannot write the directory {self.path}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def running(self) -> bool:
+        """Whether a process runs here now."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            self._lock().acquire()  # and released at once, with the object
+        except (Timeout, OSError):
+            return True
+        return False
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / ".lock", timeout=0)
+
+    def remove_leftovers(self) -> None:
+        """Deletes what killed processes left behind. Safe while locked."""
+        for leftover in [*atomic.temporary_files(self.path), *atomic.temporary_files(self.checkpoints)]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+    def read_configuration(self) -> DictConfig:
+        """What Hydra composed, as it was written.
+
+        Raises:
+            UserError: There is no run, or the file is damaged.
+        """
+        path = self.hydra / "config.yaml"
+        if not self.path.is_dir():
+            raise UserError(f"no directory {self.path}; runs are under runs/train and runs/sweeps")
+        if not path.is_file():
+            raise UserError(f"{self.path} is no run directory: it has no .hydra/config.yaml")
+        try:
+            config = OmegaConf.load(path)
+        except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+            raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        if not isinstance(config, DictConfig):
+            raise UserError(f"cannot read {path}: it holds no configuration")
+        return config
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Writes metrics.json whole or not at all, also after a power cut."""
@@ -99,17 +128,23 @@ class RunDirectory:
         Raises:
             UserError: It cannot be read.
         """
-        try:
-            metrics: dict[str, float | int] = dict(json.loads(self.metrics.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"cannot read {self.metrics}: {' '.join(str(error).split())}") from error
-        return metrics
+        return _read_json(self.metrics)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        atomic.write_json(self.manifest, manifest)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What ``write_manifest`` has written; None if there is nothing.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        return _read_json(self.manifest) if self.manifest.exists() else None
 
 
-def typeable(name: str) -> str:
-    """Makes a directory's name that can be typed and passed back to Hydra, and that the file system takes.
-
-    Whatever is replaced or cut leaves a hash behind, so that different names stay different.
-    """
-    result = re.sub(r"[^\w.+-]", "_", name)[:150]
-    return result if result == name else f"{result}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    return values

@@ -1,5 +1,7 @@
 """Learning rate schedules with one interface: the optimizer's own rate is the peak, the run's length the end."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
@@ -66,6 +68,24 @@ class OneCycle(OneCycleLR):
             final_div_factor=start_factor / end_factor,  # torch divides the first rate, not the peak
             cycle_momentum=False,
         )
+
+
+def rates(schedule: Callable[..., LRScheduler], optimizer: Optimizer, *, total_steps: int) -> list[float]:
+    """The learning rate of each step, from the first to the last.
+
+    Args:
+        schedule: A schedule that lacks its optimizer and the number of steps.
+        optimizer: Its parameters stay as they are.
+        total_steps: Optimizer steps until the end.
+    """
+    scheduler = schedule(optimizer, total_steps=total_steps)
+    result = []
+    for _ in range(total_steps):
+        result.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()  # without gradients it does nothing, and torch warns if it is left out
+        if len(result) < total_steps:
+            scheduler.step()
+    return result
 
 
 def _end(total_steps: float) -> int:

@@ -1,17 +1,15 @@
 """A trained network, brought back from its run directory."""
 
 import os
-import pickle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
-from yaml import YAMLError
 
-from fmnist import build
+from fmnist import build, checkpoint_io
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
@@ -40,7 +38,10 @@ def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best") -> nn.Mod
 def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best") -> Classifier:
     """The same within its LightningModule."""
     classifier = build.classifier(configuration(run, checkpoint))
-    weights = _weights(run.best_checkpoint if checkpoint == "best" else run.last_checkpoint)
+    path = run.best_checkpoint if checkpoint == "best" else run.last_checkpoint
+    weights = checkpoint_io.read(path).get("state_dict")
+    if not isinstance(weights, dict):
+        raise UserError(f"{path} is no checkpoint: it holds no weights")
     expected = classifier.state_dict()
     wrong = [
         *(f"{name} is missing" for name in expected if name not in weights),
@@ -68,21 +69,16 @@ def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictCon
     Raises:
         UserError: There is no such run, or it has not finished and its best checkpoint is asked for.
     """
-    path = run.hydra / "config.yaml"
-    if not run.path.is_dir():
-        raise UserError(f"no directory {run.path}; runs are under runs/train and runs/sweeps")
-    if not path.is_file():
-        raise UserError(f"{run.path} is no run directory: it has no .hydra/config.yaml")
+    config = run.read_configuration()
     if checkpoint == "best" and not run.finished:
-        raise UserError(f"{run.path} has not finished (no metrics.json); checkpoint=last takes what there is")
+        raise UserError(
+            f"{run.shown} has not finished (no metrics.json); checkpoint=last takes what there is, "
+            f"and to go on:  {run.resume_command}"
+        )
     try:
-        config = OmegaConf.load(path)
-        assert isinstance(config, DictConfig)
         build.check_settings(config)
-        if lacking := [key for key in build.KEYS if key not in config]:
-            raise UserError(f"it lacks {', '.join(lacking)}, as runs of another version of this project do")
-    except (YAMLError, OmegaConfBaseException, UserError, UnicodeDecodeError, AssertionError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except (OmegaConfBaseException, UserError) as error:
+        raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {' '.join(str(error).split())}") from error
     return config
 
 
@@ -116,16 +112,3 @@ def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) 
     """
     with torch.inference_mode():
         return torch.cat([network(batch).float().softmax(dim=1) for batch in torch.split(images, batch_size)])
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"no checkpoint {path}: the run was made without, or was stopped before its first")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = checkpoint["state_dict"]
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: it holds more than weights, and reading it could run its code") from error
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        raise UserError(f"{path} is no checkpoint, or is damaged: {' '.join(str(error).split())[:200]}") from error
-    return weights

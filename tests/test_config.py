@@ -64,7 +64,7 @@ def test_experiment_notebook_is_the_lessons_protocol(composed: Composed) -> None
 
 
 def test_the_trainer_lists_every_argument_of_lightnings_trainer(composed: Composed) -> None:
-    given_by_build = {"callbacks", "logger", "default_root_dir"}
+    given_by_build = {"callbacks", "logger", "default_root_dir", "plugins"}
     assert set(composed().trainer) - {"_target_"} == set(inspect.signature(Trainer).parameters) - given_by_build
 
 

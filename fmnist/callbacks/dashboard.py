@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from fmnist.classifier import Classifier
 from fmnist.dashboard.panel import Moment, Panel, View
@@ -27,24 +29,45 @@ class Dashboard(Callback):
     def __init__(self, *, panels: Sequence[Panel], final: Literal["test", "val"]) -> None:
         self.panels = panels
         self.final = final
-        self._last: tuple[int, int] | None = None  # epoch, counted from 1, and step of the last validation
+        self._last: _Seen | None = None
+        self._undrawn = False  # whether a killed process has trained to the end, and not drawn the last panels
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         if trainer.sanity_checking:
             return
-        epoch, step = self._last = (trainer.current_epoch + 1, trainer.global_step)
-        moments = {Moment.EPOCH, Moment.MILESTONE} if is_milestone(epoch) else {Moment.EPOCH}
-        self._draw(moments, set(), trainer, pl_module, "val", epoch, step)
+        # At the last step, as Lightning's own figures of a validation.
+        self._last = _Seen(trainer.current_epoch + 1, trainer.global_step - 1, pl_module.val_metrics.logits())
+        moments = {Moment.EPOCH, Moment.MILESTONE} if is_milestone(self._last.epoch) else {Moment.EPOCH}
+        self._draw(moments, set(), trainer, pl_module, "val", self._last)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        self._undrawn = False  # there is more to train
 
     def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        if self._last is not None:
-            epoch, step = self._last
-            moments = {Moment.LAST, Moment.FINAL} if self.final == "val" else {Moment.LAST}
-            drawn = {Moment.MILESTONE} if is_milestone(epoch) else set()
-            self._draw(moments, drawn, trainer, pl_module, "val", epoch, step)
+        self._draw_last(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        if self._undrawn:
+            self._draw_last(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        self._draw({Moment.FINAL}, set(), trainer, pl_module, "test", None, trainer.global_step)
+        test = _Seen(None, trainer.global_step, pl_module.test_metrics.logits())
+        self._draw({Moment.FINAL}, set(), trainer, pl_module, "test", test)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Classifier, checkpoint: dict[str, Any]) -> None:
+        if self._last is not None:
+            checkpoint["last_validation"] = self._last._asdict()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Classifier, checkpoint: dict[str, Any]) -> None:
+        if "last_validation" in checkpoint and trainer.state.fn == TrainerFn.FITTING:
+            self._last, self._undrawn = _Seen(**checkpoint["last_validation"]), True
+
+    def _draw_last(self, trainer: Trainer, pl_module: Classifier) -> None:
+        if self._last is not None:
+            moments = {Moment.LAST, Moment.FINAL} if self.final == "val" else {Moment.LAST}
+            drawn = {Moment.MILESTONE} if is_milestone(self._last.epoch) else set()
+            # After all that the last checkpoint knows of, since it is drawn again if the run is killed before its end.
+            self._draw(moments, drawn, trainer, pl_module, "val", self._last._replace(step=trainer.global_step))
 
     def _draw(
         self,
@@ -53,26 +76,32 @@ class Dashboard(Callback):
         trainer: Trainer,
         classifier: Classifier,
         split: str,
-        epoch: int | None,
-        step: int,
+        seen: "_Seen",
     ) -> None:
         panels = [panel for panel in self.panels if panel.moments & moments and not panel.moments & drawn]
         loggers = list(tensorboards(trainer))
         if not panels or not loggers:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        metrics = classifier.test_metrics if split == "test" else classifier.val_metrics
-        if not metrics.logits().isfinite().all():
+        if not seen.logits.isfinite().all():
             log.warning("nothing is drawn of the %s split: not all that the network says is finite", split)
             return
         dataset, indices = data.part(split)
-        evaluation = Evaluation.of(dataset, indices, metrics.logits())
+        evaluation = Evaluation.of(dataset, indices, seen.logits)
         for logger in loggers:
-            view = View(logger.experiment, split, epoch, step, evaluation, classifier.network, data)
+            view = View(logger.experiment, split, seen.epoch, seen.step, evaluation, classifier.network, data)
             for panel in panels:
                 panel.draw(view)
 
 
-def is_milestone(epoch: int) -> bool:
+class _Seen(NamedTuple):
+    """What the network said of a split, and when."""
+
+    epoch: int | None  # counted from 1
+    step: int
+    logits: Tensor  # [N, num_classes]
+
+
+def is_milestone(epoch: int | None) -> bool:
     """Whether an epoch, counted from 1, is one of 1, 10, 100 ..."""
     return str(epoch).rstrip("0") == "1"

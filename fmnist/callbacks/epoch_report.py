@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fmnist.batches import Batch
 from fmnist.classifier import Classifier
+from fmnist.logger import log_at_once
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class EpochReport(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         self._stop_training()
         images_per_second = pl_module.train_metrics.count / self._train_seconds
-        pl_module.log("train/images_per_second", images_per_second, batch_size=1)
+        log_at_once(trainer, {"train/images_per_second": images_per_second})
 
         # Straight from the metrics: Lightning runs this hook before the module's own, which logs them.
         parts = [_part("train", pl_module.train_metrics.compute(), self._train_seconds)]
