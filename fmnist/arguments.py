@@ -20,6 +20,9 @@ from fmnist.suggestion import did_you_mean
 
 Options = TypeVar("Options")
 
+# The help text of the option that every verb has which builds what a run directory says.
+TRUST = "package whose classes the run's configuration may name, beyond torch's family, since you trust it: trust=timm"
+
 
 def option(text: str, **arguments: Any) -> Any:
     """A field of an options class, with its line in the help text; ``default`` or ``default_factory`` as usual."""

@@ -1,29 +1,28 @@
 """What is done to the training images, each in its own way, whole batches at a time, on raw pixels."""
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
-@runtime_checkable
-class Augmentation(Protocol):
+class Augmentation(ABC):
     """Changes images at random."""
 
+    @abstractmethod
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """From images uint8 [B, C, H, W] to images of the same kind; whatever is random is drawn from the generator."""
-        ...
 
 
-class Identity:
+class Identity(Augmentation):
     """Changes nothing: the lesson's way."""
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return images
 
 
-class FlipAndShift:
+class FlipAndShift(Augmentation):
     """Mirrors each image with probability 1/2, and moves it by some pixels; what comes into view is black.
 
     Args:

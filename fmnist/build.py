@@ -16,7 +16,7 @@ from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
-from fmnist.node import GROUPS, blaming, check_node, instantiate
+from fmnist.node import GROUPS, blaming, check_node, instantiate, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
 from fmnist.suggestion import did_you_mean, keys
@@ -40,8 +40,8 @@ SETTINGS: dict[str, Any] = {
     "monitor.mode": Literal["max", "min"],
 }
 
-LATER = ("resume",)  # keys that came later, and mean nothing for a run without them
-KEYS = [*GROUPS, *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
+LATER = ("resume", "trust")  # keys that came later, and mean nothing for a run without them
+KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 
 def check(config: DictConfig, run: RunDirectory) -> None:
@@ -91,6 +91,7 @@ def check_settings(config: DictConfig) -> None:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
     if lacking := [key for key in KEYS if key not in config and key not in LATER]:
         raise UserError(f"the configuration lacks {', '.join(lacking)}; is it of another version of this project?")
+    trusted(config)
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)
     if not 0 <= config.seed <= MAX_SEED:

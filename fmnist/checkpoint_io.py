@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: the run was made without, or was stopped before its first")
     try:
-        checkpoint: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings(action="ignore"):  # of what makes it raise next
+            checkpoint: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is refused: it holds more than weights, and reading it could run its code") from error
     except Exception as error:  # a damaged file makes torch raise almost anything

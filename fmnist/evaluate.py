@@ -42,6 +42,7 @@ class Options:
     split: Literal["test", "val", "train"] = arguments.option("test, val or train", default="test")
     checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
     data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
+    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
 
 
 def evaluate(options: Options) -> Path:
@@ -54,9 +55,9 @@ def evaluate(options: Options) -> Path:
     from fmnist.evaluation import Evaluation
 
     run = RunDirectory(options.run)
-    config = trained.configuration(run, options.checkpoint)
+    config = trained.configuration(run, options.checkpoint, options.trust)
     build.prepare(config)
-    classifier = trained.load_classifier(run, options.checkpoint)
+    classifier = trained.load_classifier(run, options.checkpoint, options.trust)
     data = trained.data(config, options.split, options.data_dir)
     dataset, indices = data.part(options.split)
     if len(indices) == 0:

@@ -40,6 +40,7 @@ class Options:
     format: Literal["onnx", "torch", "both"] = arguments.option("onnx, torch or both", default="both")
     output: Path | None = arguments.option("directory to write to, if not export/ in the run directory", default=None)
     data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
+    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
 
 
 class Kind(NamedTuple):
@@ -67,8 +68,8 @@ def export(options: Options) -> Path:
         raise UserError(f"{directory} is a file; the export needs a directory")
     from fmnist import trained  # imports torch, which takes seconds: only now, when the arguments have been read
 
-    config = trained.configuration(run, options.checkpoint)
-    network = trained.load(run.path, options.checkpoint)
+    config = trained.configuration(run, options.checkpoint, options.trust)
+    network = trained.load(run.path, options.checkpoint, options.trust)
     images = trained.data(config, "test", options.data_dir).test_set.images
     expected = trained.probabilities(network, images)
 

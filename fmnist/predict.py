@@ -47,6 +47,7 @@ class Options:
     format: Literal["table", "json", "csv"] = option("of what is printed: table, json or csv", default="table")
     data_dir: Path | None = option("directory of the data set, for index=, if it has moved since", default=None)
     picture: Path | None = option("the PNG to draw; left out: <run>/predictions/<UTC time>.png", default=None)
+    trust: tuple[str, ...] = option(arguments.TRUST, default=())
 
 
 class Question(NamedTuple):
@@ -71,7 +72,7 @@ def main(options: Options) -> None:
         # torch takes seconds to import: not before there is something to ask.
         from fmnist import trained
 
-        network = trained.load(options.run, options.checkpoint)
+        network = trained.load(options.run, options.checkpoint, options.trust)
         questions += about_test_images(options, indices)
         inspections = ask(network, questions)
         print(FORMATS[options.format](inspections), flush=True)
@@ -135,7 +136,7 @@ def about_test_images(options: Options, indices: Sequence[int]) -> list[Question
         return []
     from fmnist import trained
 
-    config = trained.configuration(RunDirectory(options.run), options.checkpoint)
+    config = trained.configuration(RunDirectory(options.run), options.checkpoint, options.trust)
     dataset = trained.data(config, "test", options.data_dir).test_set
     questions = []
     for index in indices:

@@ -29,6 +29,7 @@ def take_over(config: DictConfig) -> tuple[RunDirectory, int | None]:
     stored = configuration(run)
     max_epochs = OmegaConf.select(stored, "trainer.max_epochs")
     _check_overrides(config, stored, run)
+    trust = config.trust
     given = {override.partition("=")[0] for override in config.hydra.overrides.task}
     for key in given.intersection(FREE):
         OmegaConf.update(stored, key, OmegaConf.select(config, key))
@@ -38,6 +39,7 @@ def take_over(config: DictConfig) -> tuple[RunDirectory, int | None]:
             del config[key]
         config.merge_with(stored)
         config.resume = None
+        config.trust = trust  # never the run's own word
         config.hydra.run.dir = str(run.path)
         config.hydra.output_subdir = None
     return run, max_epochs
@@ -65,7 +67,7 @@ def _check_overrides(config: DictConfig, stored: DictConfig, run: RunDirectory) 
     for override in config.hydra.overrides.task:
         key, equals, _ = override.partition("=")
         as_it_is = equals and OmegaConf.select(config, key) == OmegaConf.select(stored, key, default=_NOTHING)
-        if not (key == "resume" or key in FREE or as_it_is or f"- {override}" in own):
+        if not (key in ("resume", "trust", *FREE) or as_it_is or f"- {override}" in own):
             raise UserError(
                 f"{override} would make another run of {run.shown}, which goes on with its own configuration; "
                 f"what may be given beside resume: {', '.join(FREE)}"

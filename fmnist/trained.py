@@ -1,8 +1,9 @@
 """A trained network, brought back from its run directory."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from omegaconf import DictConfig
@@ -19,7 +20,7 @@ from fmnist.run_directory import RunDirectory
 Checkpoint = Literal["best", "last"]
 
 
-def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best") -> nn.Module:
+def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> nn.Module:
     """The network of a run, trained, in evaluation mode.
 
     It takes raw pixels, uint8 or float from 0 to 255, [B, 1, 28, 28], and gives logits [B, 10]. Its attribute
@@ -28,20 +29,25 @@ def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best") -> nn.Mod
     Args:
         run: The run directory.
         checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has a ``last``.
+        trust: Packages whose classes the run's configuration may name, besides this project's own and torch's family,
+            such as ``("timm",)``. Importing them runs their code.
 
     Raises:
         UserError: The directory holds no finished run or no such checkpoint, or the weights are not of this network.
     """
-    return load_classifier(RunDirectory(run), checkpoint).network
+    return load_classifier(RunDirectory(run), checkpoint, trust).network
 
 
-def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best") -> Classifier:
+def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> Classifier:
     """The same within its LightningModule."""
-    classifier = build.classifier(configuration(run, checkpoint))
+    try:
+        classifier = build.classifier(configuration(run, checkpoint, trust))
+    except OmegaConfBaseException as error:
+        raise UserError(f"cannot use the configuration of {run.path}: {' '.join(str(error).split())}") from error
     path = run.best_checkpoint if checkpoint == "best" else run.last_checkpoint
     weights = checkpoint_io.read(path).get("state_dict")
-    if not isinstance(weights, dict):
-        raise UserError(f"{path} is no checkpoint: it holds no weights")
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path} is no checkpoint: it holds no weights, or more")
     expected = classifier.state_dict()
     wrong = [
         *(f"{name} is missing" for name in expected if name not in weights),
@@ -63,12 +69,14 @@ def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best") -> Class
     return classifier
 
 
-def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictConfig:
-    """What a run was configured with.
+def configuration(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> DictConfig:
+    """What a run was configured with, but for whom to trust: that is the caller's word alone.
 
     Raises:
         UserError: There is no such run, or it has not finished and its best checkpoint is asked for.
     """
+    if checkpoint not in get_args(Checkpoint):
+        raise UserError(f"checkpoint must be best or last, got {checkpoint!r}")
     config = run.read_configuration()
     if checkpoint == "best" and not run.finished:
         raise UserError(
@@ -76,6 +84,7 @@ def configuration(run: RunDirectory, checkpoint: Checkpoint = "best") -> DictCon
             f"and to go on:  {run.resume_command}"
         )
     try:
+        config.trust = list(trust)
         build.check_settings(config)
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {' '.join(str(error).split())}") from error

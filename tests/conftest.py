@@ -18,12 +18,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from fmnist import build
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE, fetch
+from fmnist.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,6 +55,21 @@ def composed() -> Callable[..., DictConfig]:
             return compose("train", list(overrides))
 
     return compose_with
+
+
+@pytest.fixture
+def untrained_run(composed: Callable[..., DictConfig], tmp_path: Path) -> RunDirectory:
+    """A finished run whose best and last checkpoint differ, without the training."""
+    run = RunDirectory(tmp_path / "run")
+    run.hydra.mkdir(parents=True)
+    run.checkpoints.mkdir()
+    config = composed()
+    OmegaConf.save(config, run.hydra / "config.yaml")
+    for seed, path in enumerate((run.best_checkpoint, run.last_checkpoint)):
+        torch.manual_seed(seed)
+        torch.save({"state_dict": build.classifier(config).state_dict()}, path)
+    run.write_metrics({"val/acc": 0.5})
+    return run
 
 
 @dataclass
