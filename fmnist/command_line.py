@@ -23,6 +23,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from fmnist import composition
 from fmnist.errors import UserError
 from fmnist.suggestion import did_you_mean, keys
 
@@ -44,7 +45,7 @@ def run(main: Callable[[], object]) -> None:
     _tracebacks = os.environ.get(TRACEBACK, "0") != "0"
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and leaves
     try:
-        with refusing():
+        with refusing(), composition.checked():
             main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
