@@ -2,6 +2,8 @@
 ARGS   ?=
 LOGDIR ?= runs
 PORT   ?= 6006
+# This machine alone. Not ?=, since some shells export HOST: only make's command line changes it.
+HOST   := 127.0.0.1
 
 # The first Python on the path that the locked dependencies have wheels for.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -72,11 +74,11 @@ bench: data ## measure what training costs, beside the floor and the usual ways 
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
 
-demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> PORT=<port>
-	$(BIN)/python -m fmnist.demo $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))
+demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> HOST=<address> PORT=<port>
+	$(BIN)/python -m fmnist.demo host=$(HOST) $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))
 
-tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> PORT=<port>
-	$(BIN)/tensorboard --logdir "$(LOGDIR)" --port $(PORT)
+tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> HOST=<address> PORT=<port>
+	$(BIN)/tensorboard --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)

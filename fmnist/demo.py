@@ -1,7 +1,7 @@
 """Shows a trained network at work, on a page in the browser: ``python -m fmnist.demo``.
 
 Drop a picture there, or draw one: the page says how probable each class is, and shows what the network saw. It is
-served to this machine alone and fetches nothing from elsewhere. Ctrl-C ends it.
+served to this machine alone, unless host= says otherwise, and fetches nothing from elsewhere. Ctrl-C ends it.
 """
 
 import logging
@@ -19,7 +19,7 @@ from fmnist.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
-ADDRESS = "127.0.0.1"  # this machine alone
+LOOPBACK = "127.0.0.1"  # this machine alone
 RUNS = Path("runs")  # where train.py puts them
 
 
@@ -27,7 +27,9 @@ RUNS = Path("runs")  # where train.py puts them
 class Options:
     run: Path | None = arguments.option("the run directory, if not the newest finished one under runs/", default=None)
     checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
+    host: str = arguments.option("address to listen on; 0.0.0.0 shows the page to the whole network", default=LOOPBACK)
     port: int = arguments.option("port of the page, from 1 to 65535", default=7860)
+    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
 
 
 def demo(options: Options) -> None:
@@ -36,20 +38,20 @@ def demo(options: Options) -> None:
     Raises:
         UserError: There is no such run or checkpoint, Gradio is not installed, or the port cannot be used.
     """
-    _check_port(options.port)
+    _check_address(options.host, options.port)
     run = RunDirectory(options.run or newest_run(RUNS))
     with tempfile.TemporaryDirectory(prefix="fmnist-demo-") as uploads:
-        _import_gradio(uploads)
+        _import_gradio(uploads, options.host)
         from fmnist import (  # imports torch, which takes seconds: only now, when all else is known to be there
             demo_page,
             trained,
         )
 
-        network = trained.load(run.path, options.checkpoint)
+        network = trained.load(run.path, options.checkpoint, options.trust)
         description = describe(run, options.checkpoint)
         blocks = demo_page.page(network, description)
         blocks.launch(
-            server_name=ADDRESS,
+            server_name=options.host,
             server_port=options.port,
             share=False,
             ssr_mode=False,
@@ -63,7 +65,7 @@ def demo(options: Options) -> None:
         )
         try:
             log.info("%-20s %s", "network", description)
-            log.info("%-20s http://%s:%d  (Ctrl-C ends it)", "page", ADDRESS, options.port)
+            log.info("%-20s http://%s:%d  (Ctrl-C ends it)", "page", options.host, options.port)
             threading.Event().wait()
         except KeyboardInterrupt:  # the server's threads end with the program; its own way to stop takes seconds
             log.info("ended")
@@ -89,13 +91,13 @@ def describe(run: RunDirectory, checkpoint: str) -> str:
     )
 
 
-def _import_gradio(uploads: str) -> None:
+def _import_gradio(uploads: str, host: str) -> None:
     """Imports Gradio with the settings that it reads from the environment, some of them only then."""
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",  # no reports to its makers
         "GRADIO_TEMP_DIR": uploads,  # else the pictures would stay on the disk
-        "no_proxy": f"{no_proxy},{ADDRESS}".lstrip(","),  # it asks its own server whether it is there
+        "no_proxy": f"{no_proxy},{LOOPBACK},{host}".lstrip(","),  # it asks its own server whether it is there
     }
     logging.getLogger("httpx").setLevel(logging.WARNING)  # and httpx would tell of it
     try:
@@ -104,16 +106,19 @@ def _import_gradio(uploads: str) -> None:
         raise UserError("the page needs the package gradio: make setup-extras, or pip install '.[demo]'") from error
 
 
-def _check_port(port: int) -> None:
+def _check_address(host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise UserError(f"port must be from 1 to 65535, got {port}")
+    if not host:
+        raise UserError("host must be an address, such as 127.0.0.1, got nothing")  # to a socket this means all of them
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what has just ended does not count
         try:
-            probe.bind((ADDRESS, port))
-        except OSError as error:
+            probe.bind((host, port))
+        except (OSError, UnicodeError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "no address"
             raise UserError(
-                f"port {port} cannot be used: {error.strerror}; choose another with port=<number>"
+                f"cannot listen on {host}, port {port}: {cause}; choose others with host=<address> port=<number>"
             ) from error
 
 

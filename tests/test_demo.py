@@ -77,7 +77,8 @@ def test_what_keeps_the_page_from_starting_is_told_in_one_line(tmp_path: Path, m
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert refusal(port=port) == (
-            f"port {port} cannot be used: Address already in use; choose another with port=<number>"
+            f"cannot listen on 127.0.0.1, port {port}: Address already in use; "
+            "choose others with host=<address> port=<number>"
         )
     monkeypatch.setitem(sys.modules, "gradio", None)  # makes the import fail
     run = make_run(tmp_path / "run", finished=0)
