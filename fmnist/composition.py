@@ -19,7 +19,10 @@ from fmnist.errors import UserError
 
 # Of Hydra's section: what it builds objects of.
 _BUILT = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging")
-_TARGETS = re.compile(r"fmnist\.guard\.Guard|(hydra_plugins|hydra\._internal\.core_plugins)(\.\w+)+")
+_TARGETS = re.compile(
+    r"fmnist\.guard\.Guard|(hydra_plugins|hydra\._internal\.core_plugins)(\.\w+)+"
+    r"|optuna\.samplers\.\w+Sampler"  # which Hydra's Optuna sweeper builds
+)
 _HANDLERS = ("fmnist.terminal.ConsoleHandler", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 

@@ -27,11 +27,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import fmnist
-from fmnist import arguments, build, demo, evaluate, export, files, predict
+from fmnist import arguments, build, composition, demo, evaluate, export, files, predict
 from fmnist.errors import UserError
 from fmnist.node import GROUPS
 from fmnist.run_directory import RunDirectory
@@ -440,6 +441,22 @@ def test_a_file_cannot_make_hydra_build_what_is_not_hydras(
         assert f"{key} " in f"{one_line(train_here(*experiment, *sweep))} ".replace(",", " ")
     assert not witness.exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+        "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
+        "optuna.samplers.TPESampler",
+    ],
+)
+def test_hydras_launchers_and_sweepers_may_be_chosen(target: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    OmegaConf.update(config, "hydra.launcher", {"_target_": target, "sampler": {"_target_": target}}, merge=False)
+    composition.check(config, [])
 
 
 @pytest.mark.parametrize("section", ["a callback", "a handler"])
