@@ -48,6 +48,7 @@ KINDS = ("kill", "operation", "fetch", "signal", "full", "readonly")
 OPERATIONS = {"operation": 150, "fetch": 40}  # so many file operations are there to be killed before
 DEADLINE = 120  # seconds after which a process counts as hung
 
+TRUST = "trust=[tests]"
 SETTINGS = [
     "model._target_=tests.torture.Network",
     "~model.in_channels",
@@ -69,6 +70,7 @@ SETTINGS = [
     "~dashboard.precision_recall",
     "~dashboard.training_batch",
     "threads=1",
+    TRUST,
 ]
 VARIANTS = [
     [],
@@ -196,7 +198,7 @@ class Case:
         befallen = 0
         for _ in range(20):
             claimed = (self.run.hydra / "config.yaml").exists()
-            overrides = ["resume=run"] if claimed else [*self.settings, "hydra.run.dir=run"]
+            overrides = ["resume=run", TRUST] if claimed else [*self.settings, "hydra.run.dir=run"]
             before = {path: path.read_bytes() for path in self.run.hydra.rglob("*") if path.is_file()}
             if befallen == 0 or (befallen == 1 and self.chance.random() < 1 / 3):
                 befallen += 1
@@ -285,6 +287,8 @@ def outcome(run: RunDirectory) -> dict[str, Any]:
         with path.open(newline="") as file:
             rows = [row | {"train/images_per_second": ""} for row in csv.DictReader(file)]
         result["csv"] = sorted(json.dumps(row, sort_keys=True) for row in rows if "".join(row.values()))
+    if not run.tensorboard.exists():
+        return result
     events = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
