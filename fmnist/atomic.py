@@ -28,8 +28,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):  # what went wrong first is what counts
             os.unlink(temporary)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk does not say which file it was
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
     sync_directory(path.parent)
 

@@ -26,6 +26,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and wh
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # the images are in memory
 warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 with torch 2.14, theirs to mend
 warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.val_size=0 means no validation
+warnings.filterwarnings("ignore", message=".*exists and is not empty")  # a run that goes on finds its own checkpoints
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
 
 MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too

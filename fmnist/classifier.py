@@ -6,12 +6,14 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.batches import Batch
+from fmnist.divergence import Watch
 from fmnist.logger import log_at_once
 from fmnist.metrics import EpochMetrics, EvaluationMetrics
 from fmnist.seeding import Stream, derive_seed, seed_generators
@@ -64,6 +66,7 @@ class Classifier(LightningModule):
         self.train_metrics = EpochMetrics(num_classes)
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes)
+        self._watch = Watch()
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)  # for the graph
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -91,6 +94,7 @@ class Classifier(LightningModule):
         # One call of self.log costs as much as a layer of a small network, so only when it is written.
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every > 0 and (self.global_step + 1) % every == 0:
+            self._watch.look(self.trainer, self.train_metrics.losses)
             self.log("train/loss_step", loss, on_step=True, on_epoch=False)
         return loss
 
@@ -108,9 +112,11 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         epoch_seed = derive_seed(Stream.TRAINING, self.seed, self.current_epoch, self.global_rank)
         seed_generators(self.device, (epoch_seed + batch_idx) % 2**64)
+        self._watch.note(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
+        self._watch.start_epoch(self.trainer)
 
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()
@@ -118,7 +124,12 @@ class Classifier(LightningModule):
     def on_test_epoch_start(self) -> None:
         self.test_metrics.reset()
 
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._watch.look(self.trainer, self.train_metrics.losses)
+
     def on_train_epoch_end(self) -> None:
+        self._watch.look(self.trainer, self.train_metrics.losses)
         self._log_epoch("train", self.train_metrics, logger=False)
         figures = {f"train/{name}": value.item() for name, value in self.train_metrics.compute().items()}
         log_at_once(self.trainer, {**figures, "epoch": self.current_epoch})
@@ -129,7 +140,7 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test", self.test_metrics)
 
-    def _log_epoch(self, split: str, metrics: EpochMetrics, logger: bool = True) -> None:
+    def _log_epoch(self, split: str, metrics: EpochMetrics, logger: bool | None = None) -> None:
         figures = {f"{split}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(figures, logger=logger, batch_size=1)
 

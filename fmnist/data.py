@@ -1,6 +1,7 @@
 """The LightningDataModule that owns Fashion-MNIST: getting it, verifying it, splitting it, batching it."""
 
 import logging
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -160,18 +161,21 @@ class FashionMNIST(LightningDataModule):
 
     def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first training batch: images as they are and as they are trained on, uint8 [B, 1, 28, 28], and labels."""
-        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
-        indices = next(iter(batches)).to(self.train_set.labels.device)
         images, labels = next(iter(self.train_dataloader()))
-        return self.train_set[indices][0], images, labels
+        return self.train_set[self.samples(0, 0)][0], images, labels
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch if batch[1].device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
+    def samples(self, epoch: int, batch: int) -> Tensor:
+        """Positions in the official training set of the images of a training batch, int64 [B]; counted from 0."""
+        batches = self._train_batches()
+        batches.set_epoch(epoch)
+        return next(islice(batches, batch, None))
+
+    def _train_batches(self) -> Batches:
+        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
+        return batches.to(self.train_set.labels.device)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
-        batches = batches.to(self.train_set.labels.device)
-        return _loader(Augmented(self.train_set, self.augmentation), Seeded(batches))
+        return _loader(Augmented(self.train_set, self.augmentation), Seeded(self._train_batches()))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_size == 0:

@@ -94,9 +94,7 @@ def _rewind_csv(logger: CSVLogger, step: int) -> None:
         os.replace(path, kept)
     with kept.open(newline="") as file:
         rows: list[dict[str, Any]] = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Experiment logs directory")
-        logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]
+    logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]
     logger.save()
     kept.unlink()
 

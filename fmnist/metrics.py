@@ -49,10 +49,12 @@ class EpochMetrics(nn.Module):
         # Micro average: the fraction of all samples. torchmetrics' default is the mean over the classes.
         self._acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.losses: list[Tensor] = []  # of the batches since the last reset, each []
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch: mean loss [], logits [B, num_classes], class indices [B]."""
         self._uncounted.append((loss, logits, targets))
+        self.losses.append(loss)
 
     def compute(self) -> dict[str, Tensor]:
         """Mean loss over the samples and fraction of correct predictions."""
@@ -61,6 +63,7 @@ class EpochMetrics(nn.Module):
 
     def reset(self) -> None:
         self._uncounted.clear()
+        self.losses.clear()
         self._loss.reset()
         self._acc.reset()
 

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,12 +72,12 @@ def test_a_directory_that_was_taken_holds_the_configuration_whenever_the_process
             for name in ("fsync", "replace", "rename", "chmod"):
                 real = getattr(os, name)
 
-                def call(*arguments: object, real: Callable[..., None] = real, last: int = last) -> None:
+                def call(*arguments: object, real: Any = real, last: int = last, **options: object) -> None:
                     nonlocal calls
                     calls += 1
                     if calls == last:
                         raise Killed
-                    real(*arguments)
+                    real(*arguments, **options)
 
                 patch.setattr(os, name, call)
             patch.setattr(os, "unlink", lambda _path: None)  # a killed process does not clear up

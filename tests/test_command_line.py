@@ -180,7 +180,8 @@ def test_ctrl_c_stops_cleanly_and_says_what_is_kept(after: str, start: Start, tm
     if after == "data:":
         assert "interrupted in epoch 1: no epoch was finished, so there is no checkpoint in" in out
     else:
-        assert f"kept {checkpoint}" in out
+        assert "kept run/checkpoints/last.ckpt, of the last finished epoch" in out
+        assert out.rstrip().endswith("; to go on:  python train.py resume=run")
         assert checkpoint.is_file()
     assert not (tmp_path / "run/metrics.json").exists()
 

@@ -163,7 +163,7 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("threads=0", r"threads must be at least 1, got 0"),
         ("test=maybe", r"test must be true or false, got 'maybe'"),
         ("+lr=0.1", r"nothing reads the key 'lr'; did you mean 'optimizer\.lr'\?"),
-        ("~model", r"model must be a node with a _target_"),
+        ("~model", r"the configuration lacks model; is it of another version"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
