@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format bench bench-report demo tensorboard lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report demo tensorboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ types: setup ## check types
 format: setup ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+torture: data ## kill runs in two hundred ways, continue them, and compare (takes a quarter of an hour); ARGS="kills=<number>"
+	$(BIN)/python -m tests.torture $(ARGS)
 
 bench: data ## measure what training costs, beside the floor and the usual ways (takes minutes)
 	$(BIN)/python -m benchmarks.bench $(ARGS)

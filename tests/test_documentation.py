@@ -22,9 +22,11 @@ MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fmnist").rglob
 
 
 def commands() -> list[list[str]]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line and not line.startswith("#")]
+    """Those of the README and of the pages beside it; what stands for a directory there is one here."""
+    text = "".join([README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))])
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    typed = (re.sub(r"<\w+>", "x", line) for line in lines if line and not line.startswith("#"))
+    return [shlex.split(line, comments=True) for line in typed]
 
 
 def test_the_readme_is_short() -> None:
@@ -32,7 +34,7 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_of_the_readme_works(
+def test_every_command_of_the_documents_works(
     command: list[str], composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     """The targets exist; the overrides compose and build. That they train is shown by the tests of whole runs."""
@@ -48,7 +50,9 @@ def test_every_command_of_the_readme_works(
         overrides = [argument for argument in command[2:] if not argument.startswith("-")]
         if "-m" in command:
             overrides = [override.partition(",")[0] for override in overrides]
-    build.check(composed(*overrides), RunDirectory(tmp_path))
+    config = composed(*overrides)
+    config.resume = None  # has a test of its own
+    build.check(config, RunDirectory(tmp_path))
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -1,6 +1,5 @@
 """What makes training fast, as behaviour: what is done how often. Times are for ``make bench``."""
 
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from fmnist.data import ImageDataset
 from fmnist.errors import UserError
 from fmnist.model import CNN
 from fmnist.run_directory import RunDirectory
+from tests.conftest import ROOT, run_command
 
 Composed = Callable[..., DictConfig]
 
@@ -122,14 +122,24 @@ def test_batches_are_made_on_the_device_that_holds_the_images() -> None:
         assert images.device == labels.device == device
 
 
-def test_adams_fading_averages_are_flushed_to_zero_in_every_thread() -> None:
-    """In a process of its own: threads inherit it when they are made, so it must come before them."""
-    code = (
-        "import torch; from fmnist import speed; speed.prepare(); torch.set_num_threads(2);"
-        "x = torch.full((1_000_000,), 1e-38); print((x * 1e-2 == 0).all().item())"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "True"
+def test_adams_fading_averages_are_flushed_to_zero_in_every_thread(tmp_path: Path) -> None:
+    """In a process of its own, after all that the guard does: threads inherit it when they are made, not later."""
+    code = f"""
+import torch
+import fmnist.guard
+from fmnist import build
+from fmnist.run_directory import RunDirectory
+from tests.conftest import ROOT, run_command
+from hydra import compose, initialize_config_dir
+with initialize_config_dir({str(ROOT / "conf")!r}, version_base="1.3"):
+    config = compose("train", ["threads=2"])
+build.check(config, RunDirectory({str(tmp_path)!r}))
+build.prepare(config)
+x = torch.full((1_000_000,), 1e-38)
+print((x * 1e-2 == 0).all().item())
+"""
+    outcome = run_command("-c", code)
+    assert (outcome.out.strip(), outcome.err) == ("True", "")
 
 
 def test_the_default_profiler_measures_nothing_and_another_can_be_chosen(composed: Composed, tmp_path: Path) -> None:
