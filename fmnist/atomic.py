@@ -4,15 +4,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file to be written under a temporary name in the same directory; syncs it, and renames it in the end.
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file under a temporary name in the same directory, syncs it, and renames it.
 
     A reader sees the old content or the new one, also after the process was killed or the power was cut. A killed write
     leaves a file that matches ``temporary_files``.
@@ -20,7 +19,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield file
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner alone
@@ -32,12 +31,6 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             error.filename = str(path)  # a full disk does not say which file it was
         raise
     sync_directory(path.parent)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a whole file, as ``writing`` does."""
-    with writing(path) as file:
-        file.write(content)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoint files: written whole or not at all, read as tensors and plain values alone."""
 
+import io
 import os
 import pickle
 import warnings
@@ -43,8 +44,9 @@ class CheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.writing(path) as file:
-            torch.save(checkpoint, file)
+        content = io.BytesIO()  # to a file, torch would make an error of its own of what the disk says
+        torch.save(checkpoint, content)
+        atomic.write(path, content.getbuffer())
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
