@@ -36,12 +36,13 @@ SETTINGS: dict[str, Any] = {
     "threads": int | None,
     "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
     "test": bool,
+    "max_jobs": int,
     "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
 }
 
-LATER = ("resume", "trust")  # keys that came later, and mean nothing for a run without them
+LATER = ("max_jobs", "resume", "trust")  # keys that came later, and mean nothing for a run without them
 KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from fmnist import atomic
@@ -36,7 +36,7 @@ def check_free(run: RunDirectory) -> None:
         content = "a finished run"
     elif run.hydra.exists():
         content = f"a run that did not finish (resume={path} continues it)"
-    elif (path / "multirun.yaml").exists():
+    elif run.sweep.exists():
         content = "a sweep"
     else:
         content = "files that are not a run's"
@@ -57,38 +57,41 @@ def for_run(run: RunDirectory, contents: Mapping[str, str]) -> None:
     Raises:
         UserError: The path holds something already, or cannot be written.
     """
+    check_free(run)
+    _make(run.hydra, contents)
 
-    def make() -> None:
-        temporary = Path(tempfile.mkdtemp(dir=run.path, prefix=".hydra.", suffix=".tmp"))
+
+def for_sweep(sweep: RunDirectory, contents: Mapping[str, str]) -> None:
+    """Takes the directory for the jobs of a sweep, by making ``.sweep``, as ``for_run`` does for a run."""
+    check_free(sweep)
+    _make(sweep.sweep, contents)
+
+
+def for_job(run: RunDirectory, contents: Mapping[str, str]) -> None:
+    """Takes a directory within that of a sweep for a job, unless that has been done before."""
+    if not run.hydra.exists():
+        _make(run.hydra, contents)
+
+
+def _make(directory: Path, contents: Mapping[str, str]) -> None:
+    """Makes a directory with files in it, at once."""
+    path = directory.parent
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path, prefix=f"{directory.name}.", suffix=".tmp"))
         try:
             for name, text in contents.items():
                 atomic.write(temporary / name, text.encode())
             temporary.chmod(0o755)  # mkdtemp makes it readable by its owner alone
-            os.rename(temporary, run.hydra)  # fails if somebody else has made it
-        except OSError as error:
+            os.rename(temporary, directory)  # fails if somebody else has made it
+        except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
-            if run.hydra.exists():
-                raise FileExistsError from error
             raise
-        atomic.sync_directory(run.path)
-
-    _claim(run, make)
-
-
-def for_sweep(sweep: RunDirectory) -> None:
-    """Takes the directory for the jobs of a sweep, as ``for_run`` does for a run."""
-    _claim(sweep, lambda: (sweep.path / "multirun.yaml").touch(exist_ok=False))  # which Hydra fills
-
-
-def _claim(run: RunDirectory, make_what_must_not_be_there: Callable[[], None]) -> None:
-    check_free(run)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        make_what_must_not_be_there()  # atomic: this is the claim
-    except FileExistsError as error:
-        raise UserError(f"{run.path} was taken by another run just now; start again") from error
+        atomic.sync_directory(path)
     except OSError as error:
-        raise UserError(f"cannot write the directory {run.path}: {error.strerror}") from error
+        if directory.exists():
+            raise UserError(f"{path} was taken by another run just now; start again") from error
+        raise UserError(f"cannot write the directory {path}: {error.strerror}") from error
 
 
 def typeable(name: str) -> str:

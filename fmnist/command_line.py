@@ -31,6 +31,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"  # the environment variable that asks for tracebacks, Hydra's own
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
+_last_acts: list[Callable[[], None]] = []
 _tracebacks = False  # whether the user asked for them: run sets the variable itself
 
 
@@ -51,8 +52,15 @@ def run(main: Callable[[], object]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
+        while _last_acts:
+            _last_acts.pop()()
         if not _tracebacks:
             del os.environ[TRACEBACK]
+
+
+def at_end(act: Callable[[], None]) -> None:
+    """Has something done when the program ends, however it does, before the line that says why."""
+    _last_acts.append(act)
 
 
 @contextmanager

@@ -3,20 +3,18 @@
 import logging
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from hydra import compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist import claim, resumption
-from fmnist.command_line import end, refusing
+from fmnist import claim, resumption, sweep
+from fmnist.command_line import at_end, end, refusing
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 
@@ -32,6 +30,9 @@ class Guard(Callback):
     Of what is raised here Hydra lets through a ``SystemExit`` alone; everything else it turns into a warning.
     """
 
+    def __init__(self) -> None:
+        self._locked = ExitStack()  # until the process ends
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
             if config.resume is not None:
@@ -42,8 +43,6 @@ class Guard(Callback):
             claim.check_free(run)
             _check(config, run)
             claim.for_run(run, _contents(config, run))
-            with read_write(config):
-                config.hydra.output_subdir = None  # Hydra would write the same once more, and might be killed half-way
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
@@ -52,11 +51,21 @@ class Guard(Callback):
                 raise UserError(f"hydra.sweep.subdir={subdir} would give all jobs one directory; leave it out")
             if config.resume is not None:
                 raise UserError("resume continues one run, without -m")
-            sweep = RunDirectory(config.hydra.sweep.dir)
-            claim.check_free(sweep)
-            for overrides in _trial_jobs(list(config.hydra.overrides.task)):
-                _check(compose("train", overrides), sweep)
-            claim.for_sweep(sweep)
+            directory = RunDirectory(config.hydra.sweep.dir)
+            if not directory.sweep.exists():
+                claim.check_free(directory)
+            for overrides in sweep.trial_jobs(config):
+                _check(compose("train", overrides), directory)
+            goes_on = sweep.take(directory, config)
+            self._locked.enter_context(directory.locked())
+        if goes_on:
+            log.info("going on with the sweep in %s", directory.shown)
+        at_end(lambda: _report(directory))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            run = RunDirectory(config.hydra.runtime.output_dir)
+            claim.for_job(run, _contents(config, run))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status != JobStatus.FAILED:
@@ -116,27 +125,8 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def _trial_jobs(overrides: list[str]) -> Iterator[list[str]]:
-    """Jobs among which each value of a sweep comes once, so that a wrong one is found before the first job starts.
+def _report(directory: RunDirectory) -> None:
+    """Says what has come of a sweep, however it ended."""
+    from fmnist import report
 
-    Raises:
-        UserError: A value stands twice. Jobs are named by their overrides, and two would share a directory.
-    """
-    sweeps: dict[str, list[str]] = {}
-    fixed = []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if not override.is_sweep_override():
-            fixed.append(str(override.input_line))
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            values = list(override.sweep_string_iterator())
-            if twice := [value for value, times in Counter(values).items() if times > 1]:
-                raise UserError(f"{override.key_or_group} is to be swept over {twice[0]} twice; name each value once")
-            if override.is_range_sweep():
-                values = list(dict.fromkeys([values[0], values[-1]]))  # what lies between is as right as its ends
-            key = override.get_key_element()
-            sweeps[key] = [f"{key}={value}" for value in values]
-    first = {key: jobs[0] for key, jobs in sweeps.items()}
-    yield [*fixed, *first.values()]
-    for key, jobs in sweeps.items():
-        for job in jobs[1:]:
-            yield [*fixed, *(first | {key: job}).values()]
+    print(report.write(directory.path))

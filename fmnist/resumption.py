@@ -41,7 +41,6 @@ def take_over(config: DictConfig) -> tuple[RunDirectory, int | None]:
         config.resume = None
         config.trust = trust  # never the run's own word
         config.hydra.run.dir = str(run.path)
-        config.hydra.output_subdir = None
     return run, max_epochs
 
 

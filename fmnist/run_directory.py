@@ -29,6 +29,7 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.hydra = self.path / ".hydra"  # what Hydra composed; made by claim, and never changed
+        self.sweep = self.path / ".sweep"  # what the jobs of a sweep are made of, in the directory of all its jobs
         self.manifest = self.path / "manifest.json"  # see fmnist.manifest
         self.checkpoints = self.path / "checkpoints"
         self.best_checkpoint = self.checkpoints / "best.ckpt"

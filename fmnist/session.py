@@ -48,8 +48,8 @@ def _explaining(run: RunDirectory) -> Iterator[None]:
         if refusal is None:
             raise
         raise UserError(
-            f"cannot write {os.fsdecode(refusal.filename or run.path)}: {refusal.strerror}; nothing that was there is lost: mend "
-            f"that, and to go on: {run.resume_command}"
+            f"cannot write {os.fsdecode(refusal.filename or run.path)}: {refusal.strerror}; nothing that was there is "
+            f"lost: mend that, and to go on: {run.resume_command}"
         ) from error
 
 

@@ -37,9 +37,9 @@ def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     claim.for_run(RunDirectory(tmp_path / "a"), CONTENTS)
     with pytest.raises(UserError, match="a run that did not finish"):
         claim.for_run(RunDirectory(tmp_path / "a"), CONTENTS)
-    claim.for_sweep(RunDirectory(tmp_path / "b"))
+    claim.for_sweep(RunDirectory(tmp_path / "b"), CONTENTS)
     with pytest.raises(UserError, match="already holds a sweep"):
-        claim.for_sweep(RunDirectory(tmp_path / "b"))
+        claim.for_sweep(RunDirectory(tmp_path / "b"), CONTENTS)
 
 
 def test_an_empty_directory_is_free(tmp_path: Path) -> None:
