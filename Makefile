@@ -32,8 +32,9 @@ $(READY): requirements.lock
 
 setup-extras: $(EXTRAS) ## add what make demo and the ONNX export need
 
+# Without --no-deps pip would refuse what [tool.uv] in pyproject.toml overrides; the lock file holds all that is needed.
 $(EXTRAS): requirements-extras.lock $(READY)
-	$(BIN)/python -m pip install --require-hashes -r requirements-extras.lock
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements-extras.lock
 	@touch $@
 
 setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see README
