@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report demo tensorboard lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report demo tensorboard doctor audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ $(READY): requirements.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	@touch $@
 
-setup-extras: $(EXTRAS) ## add what make demo and the ONNX export need
+setup-extras: $(EXTRAS) ## add what make demo, the ONNX export and make audit need
 
 # Without --no-deps pip would refuse what [tool.uv] in pyproject.toml overrides; the lock file holds all that is needed.
 $(EXTRAS): requirements-extras.lock $(READY)
@@ -84,10 +84,13 @@ demo: setup-extras ## open a page on which to try a network on pictures; RUN=<ru
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> HOST=<address> PORT=<port>
 	$(BIN)/tensorboard --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
 
+audit: setup ## look for malicious, vulnerable and broken versions in the lock files and what is installed
+	$(BIN)/python -m fmnist.audit
+
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev $(LOCK) --output-file requirements.lock
-	uv pip compile pyproject.toml --extra dev --extra export --extra demo $(LOCK) --output-file requirements-extras.lock
+	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra audit $(LOCK) --output-file requirements-extras.lock
 
 clean: ## remove the environment and all caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
