@@ -84,6 +84,9 @@ demo: setup-extras ## open a page on which to try a network on pictures; RUN=<ru
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> HOST=<address> PORT=<port>
 	$(BIN)/tensorboard --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
 
+doctor: ## say what would go wrong here, and how to mend it; installs nothing
+	@python=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); $${python:-python3} -m fmnist.doctor $(ARGS)
+
 audit: setup ## look for malicious, vulnerable and broken versions in the lock files and what is installed
 	$(BIN)/python -m fmnist.audit
 
