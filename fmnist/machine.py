@@ -44,8 +44,11 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Version of each installed package."""
-    installed = {distribution.name: distribution.version for distribution in metadata.distributions()}
+    """Version of each installed package; of several with one name, of that which is imported."""
+    installed: dict[str, str] = {}
+    for distribution in metadata.distributions():  # in the order in which an import looks for them
+        if distribution.metadata["Name"]:  # an installation that was interrupted leaves a directory that says nothing
+            installed.setdefault(distribution.name, distribution.version)
     return dict(sorted(installed.items(), key=lambda item: item[0].lower()))
 
 

@@ -104,6 +104,17 @@ def test_a_malicious_version_is_bad_and_costs_more_than_an_installation(monkeypa
     assert "change all passwords and keys" in malicious.remedy
 
 
+def test_the_version_that_is_imported_counts_and_what_pip_left_behind_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "torch-1.0.dist-info").mkdir()
+    (tmp_path / "torch-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    (tmp_path / "interrupted-1.0.dist-info").mkdir()
+    before = machine.versions()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert machine.versions() == {**before, "torch": "1.0"}
+
+
 # What torch computes with
 
 
