@@ -4,7 +4,6 @@ Run ``python train.py --help`` for what can be set, and how.
 """
 
 import logging
-import math
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +24,8 @@ def main(config: DictConfig) -> float:
     from fmnist.session import working_on
 
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
+    if run.finished:  # a job of a sweep that goes on
+        return results.score(run.read_metrics(), build.monitored(config))
     build.prepare(config)
     with working_on(run, config):
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
@@ -38,11 +39,10 @@ def main(config: DictConfig) -> float:
             trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
             metrics |= results.after_test(trainer)
 
-        score = metrics.get(build.monitored(config) or "train/loss", math.nan)  # a run may end before validating
         log_results(trainer, description.hyperparameters(config), metrics)
         run.write_metrics(metrics)
         log.info(results.summary(run, metrics))
-        return score
+    return results.score(metrics, build.monitored(config))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _check(config: DictConfig, run: RunDirectory, max_epochs: int | None = None)
 def _contents(config: DictConfig, run: RunDirectory) -> dict[str, str]:
     """What Hydra writes about a run, by the names of its files."""
     hydra = OmegaConf.masked_copy(config, "hydra")
-    with read_write(hydra), open_dict(hydra):
+    with read_write(hydra.hydra.runtime), open_dict(hydra.hydra.runtime):
         hydra.hydra.runtime.output_dir = str(run.path.resolve())
     contents = {
         "config.yaml": _without_hydra(config),

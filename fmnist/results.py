@@ -1,5 +1,6 @@
 """The figures that a run ends with."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -32,6 +33,12 @@ def after_training(trainer: Trainer, run: RunDirectory) -> Metrics:
 def after_test(trainer: Trainer) -> Metrics:
     """``test/*``."""
     return _logged(trainer)
+
+
+def score(metrics: Metrics, monitored: str | None) -> float:
+    """What a sweeper may optimize: the monitored metric; nan if the run ended before its first validation."""
+    value = metrics.get(monitored or "train/loss")
+    return math.nan if value is None else value
 
 
 def summary(run: RunDirectory, metrics: Metrics) -> str:

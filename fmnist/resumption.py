@@ -1,6 +1,7 @@
 """``resume=<run directory>``: a run goes on with its own configuration. Imported before torch is."""
 
 import sys
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -59,6 +60,26 @@ def configuration(run: RunDirectory) -> DictConfig:
     if isinstance(last, int):
         OmegaConf.update(stored, "trainer.max_epochs", last)
     return stored
+
+
+def check_same(run: RunDirectory, config: DictConfig) -> None:
+    """Makes sure that a run is of this configuration.
+
+    Raises:
+        UserError: It is not: a job of a sweep that goes on, and the files in ``conf/`` have changed since it began.
+    """
+    stored, now = _plain(run.read_configuration()), _plain(config)
+    if changed := sorted(key for key in stored.keys() | now.keys() if stored.get(key) != now.get(key)):
+        raise UserError(f"{run.shown} began with another configuration: {', '.join(changed)} changed; start a new one")
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """A configuration without what may differ between two sessions of one run."""
+    config = config.copy()
+    for key in (*FREE, "trust", "resume", "max_jobs"):
+        OmegaConf.update(config, key, None, force_add=True)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return dict(plain)
 
 
 def _check_overrides(config: DictConfig, stored: DictConfig, run: RunDirectory) -> None:

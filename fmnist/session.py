@@ -12,7 +12,7 @@ from types import FrameType
 
 from omegaconf import DictConfig
 
-from fmnist import manifest
+from fmnist import manifest, resumption
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 
@@ -33,6 +33,7 @@ def working_on(run: RunDirectory, config: DictConfig) -> Iterator[None]:
         SystemExit: The work was interrupted.
     """
     with _explaining(run), run.locked():
+        resumption.check_same(run, config)
         run.remove_leftovers()
         run.metrics.unlink(missing_ok=True)
         with manifest.recording(run, config), _ending_on_signals(run), _explaining(run):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from fmnist import claim
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 from fmnist.session import working_on
@@ -25,8 +26,11 @@ def state(run: RunDirectory) -> str:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory(tmp_path)
+def run(tmp_path: Path, composed: Composed) -> RunDirectory:
+    """One that was started with the defaults."""
+    result = RunDirectory(tmp_path / "run")
+    claim.for_run(result, {"config.yaml": OmegaConf.to_yaml(composed())})
+    return result
 
 
 @pytest.mark.parametrize(
@@ -61,13 +65,13 @@ def test_a_signal_that_library_code_turns_into_an_error_is_still_an_interruption
     assert run.resume_command in caplog.messages[-1]
 
 
-def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+def test_a_signal_that_is_ignored_stays_so(run: RunDirectory) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, '.');"
         "from hydra import compose, initialize_config_dir; from fmnist.session import working_on;"
         "import fmnist.guard; from fmnist.run_directory import RunDirectory;"
         "initialize_config_dir(str(Path('conf').absolute()), version_base='1.3').__enter__();\n"
-        f"with working_on(RunDirectory({str(tmp_path)!r}), compose('train')): os.kill(os.getpid(), signal.SIGHUP)\n"
+        f"with working_on(RunDirectory({str(run.path)!r}), compose('train')): os.kill(os.getpid(), signal.SIGHUP)\n"
         "print('went on')"
     )
     result = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -90,6 +94,18 @@ def test_what_the_disk_refuses_is_told_in_one_line_with_how_to_go_on(
     assert str(error.value).startswith(f"cannot write {run.last_checkpoint}: {os.strerror(number)}")
     assert run.resume_command in str(error.value)
     assert state(run) == "failed"
+
+
+def test_a_run_of_another_configuration_is_refused_and_stays_as_it_is(run: RunDirectory, composed: Composed) -> None:
+    run.write_metrics({"val/acc": 0.5})
+    with (
+        pytest.raises(UserError, match="began with another configuration: data, model, seed changed"),
+        working_on(run, composed("seed=1", "model.pixel_mean=7.0")),
+    ):
+        pass
+    assert run.finished
+    with working_on(run, composed("trainer.max_epochs=99", "trust=[timm]")):
+        pass
 
 
 def test_a_defect_stays_one(run: RunDirectory, composed: Composed) -> None:
