@@ -25,6 +25,7 @@ def main(config: DictConfig) -> float:
 
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     if run.finished:  # a job of a sweep that goes on
+        log.info("finished before")
         return results.score(run.read_metrics(), build.monitored(config))
     build.prepare(config)
     with working_on(run, config):

@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 OmegaConf.register_new_resolver("typeable", claim.typeable, replace=True)
 
 
+_until_the_end = ExitStack()  # of the process; not the guard's own, which launchers send to other processes
+
+
 class Guard(Callback):
     """Refuses what must not start, before Hydra makes a directory or writes a file.
 
     Of what is raised here Hydra lets through a ``SystemExit`` alone; everything else it turns into a warning.
     """
-
-    def __init__(self) -> None:
-        self._locked = ExitStack()  # until the process ends
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
@@ -57,7 +57,7 @@ class Guard(Callback):
             for overrides in sweep.trial_jobs(config):
                 _check(compose("train", overrides), directory)
             goes_on = sweep.take(directory, config)
-            self._locked.enter_context(directory.locked())
+            _until_the_end.enter_context(directory.locked())
         if goes_on:
             log.info("going on with the sweep in %s", directory.shown)
         at_end(lambda: _report(directory))
