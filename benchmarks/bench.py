@@ -60,6 +60,7 @@ def project(*overrides: str, epochs: int, threads: int) -> dict[str, float]:
         outcome = python(
             *("train.py", f"trainer.max_epochs={epochs}", f"threads={threads}", f"hydra.run.dir={directory}/run"),
             f"+callbacks.stopwatch={{_target_: benchmarks.stopwatch.Stopwatch, path: {watch}}}",
+            "trust=[benchmarks]",
             *overrides,
         )
         moments = json.loads(watch.read_text())
@@ -78,6 +79,7 @@ def measure(*, rounds: int, epochs: int, images: int, threads: int) -> dict[str,
         _compare(notes, epochs=epochs, images=images, threads=threads)
         _grow(notes, images=images * VAL_SHARE // (VAL_SHARE - 1), threads=threads)
         _start(notes)
+    _sweep(notes, epochs=max(1, epochs // 2), images=images)  # once: it takes minutes
     return notes.figures
 
 
@@ -111,6 +113,19 @@ def _grow(notes: Notes, *, images: int, threads: int) -> None:
     for batch_size in (250, 1000):
         sizes = (f"data.batch_size={batch_size}", f"trainer.limit_train_batches={images // batch_size}")
         notes.add(f"batches of {batch_size}", project(everything, *sizes, epochs=2, threads=threads)["epoch"], "s")
+
+
+def _sweep(notes: Notes, *, epochs: int, images: int) -> None:
+    """Eight jobs with torch's own choice of threads, one after the other and as many at once as there are cores."""
+    seconds = {}
+    for launcher in ("basic", "joblib"):
+        with tempfile.TemporaryDirectory() as directory:
+            overrides = [f"trainer.max_epochs={epochs}", f"trainer.limit_train_batches={images // 100}", "test=false"]
+            places = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}/sweep"]
+            seconds[launcher] = python("train.py", "-m", "seed=range(0,8)", *overrides, *places).seconds
+    notes.add("eight jobs one after the other", seconds["basic"], "s")
+    notes.add("eight jobs beside each other", seconds["joblib"], "s")
+    notes.add("one after the other / beside each other", seconds["basic"] / seconds["joblib"], "")
 
 
 def _start(notes: Notes) -> None:

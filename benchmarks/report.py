@@ -25,6 +25,7 @@ GOALS: dict[str, tuple[str, float]] = {
     "verified files to tensors": ("at most", 0.5),
     "memory beyond the imports": ("at most", 400),
     "60,000 images / 4 times 15,000": ("at most", 1.1),
+    "one after the other / beside each other": ("at least", 1.4),
 }
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fmnist.command_line import INTERRUPTED, refusing
+from fmnist.command_line import refusing, say_interrupted
 from fmnist.errors import UserError
+from fmnist.signals import interruptible
 from fmnist.signature import check_value
 from fmnist.suggestion import did_you_mean
 
@@ -39,12 +40,8 @@ def run(main: Callable[[Options], object], options: type[Options]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(describe(options))
         return
-    try:
-        with refusing():
-            main(read(options, sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with refusing(), interruptible(say_interrupted):
+        main(read(options, sys.argv[1:]))
 
 
 def read(options: type[Options], arguments: Sequence[str]) -> Options:

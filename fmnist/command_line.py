@@ -25,11 +25,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import composition
 from fmnist.errors import UserError
+from fmnist.signals import interruptible
 from fmnist.suggestion import did_you_mean, keys
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"  # the environment variable that asks for tracebacks, Hydra's own
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 _last_acts: list[Callable[[], None]] = []
 _tracebacks = False  # whether the user asked for them: run sets the variable itself
@@ -46,16 +46,17 @@ def run(main: Callable[[], object]) -> None:
     _tracebacks = os.environ.get(TRACEBACK, "0") != "0"
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and leaves
     try:
-        with refusing(), composition.checked():
+        with refusing(), interruptible(say_interrupted), composition.checked():
             main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     finally:
         while _last_acts:
             _last_acts.pop()()
         if not _tracebacks:
             del os.environ[TRACEBACK]
+
+
+def say_interrupted() -> None:
+    print("interrupted", file=sys.stderr)
 
 
 def at_end(act: Callable[[], None]) -> None:
@@ -89,9 +90,10 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return (
-            f"no '{name}' in group '{group}'{did_you_mean(name, error.options)} (there are: {', '.join(error.options)})"
-        )
+        known = f"{did_you_mean(name, error.options)} (there are: {', '.join(error.options)})"
+        if group.startswith("hydra/"):
+            known = f": neither Hydra nor a plugin of it that is installed has one{known}"
+        return f"no '{name}' in group '{group}'{known}"
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         if key and equals and value:  # Hydra's grammar reads ~ , [ { ( and the like as its own

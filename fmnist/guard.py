@@ -14,9 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist import claim, resumption, sweep
-from fmnist.command_line import at_end, end, refusing
+from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
+from fmnist.signals import interruptible
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Guard(Callback):
             _until_the_end.enter_context(directory.locked())
         if goes_on:
             log.info("going on with the sweep in %s", directory.shown)
-        at_end(lambda: _report(directory))
+        at_end(_until_the_end.close)
+        at_end(lambda: _report(directory))  # before that
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -92,7 +94,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 def _stopping() -> Iterator[None]:
     """Turns whatever is raised into a ``SystemExit``: with one line for a mistake, with a traceback for a defect."""
     try:
-        with refusing():
+        with refusing(), interruptible(say_interrupted):
             yield
     except Exception:
         traceback.print_exc()

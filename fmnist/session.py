@@ -3,18 +3,15 @@
 import errno
 import logging
 import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from omegaconf import DictConfig
 
 from fmnist import manifest, resumption
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
+from fmnist.signals import interruptible
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +33,12 @@ def working_on(run: RunDirectory, config: DictConfig) -> Iterator[None]:
         resumption.check_same(run, config)
         run.remove_leftovers()
         run.metrics.unlink(missing_ok=True)
-        with manifest.recording(run, config), _ending_on_signals(run), _explaining(run):
+        with manifest.recording(run, config), interruptible(lambda: _say(run)), _explaining(run):
             yield
+
+
+def _say(run: RunDirectory) -> None:
+    log.warning("interrupted; to go on: %s", run.resume_command)
 
 
 @contextmanager
@@ -61,30 +62,3 @@ def _refusal_of_disk(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__
     return None
-
-
-@contextmanager
-def _ending_on_signals(run: RunDirectory) -> Iterator[None]:
-    """Turns Ctrl-C, SIGTERM and SIGHUP into a ``SystemExit`` with the code that shells give them."""
-    received: list[int] = []
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, say, has set it
-                previous[number] = signal.signal(number, end)
-    try:
-        yield
-    except BaseException as error:
-        if not received:
-            raise
-        if isinstance(error, Exception):  # library code that was interrupted may make of it what it likes
-            log.warning("interrupted; to go on:  %s", run.resume_command)
-        sys.exit(128 + received[0])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""Sweeps: what they are made of, and that they go on where they were stopped."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fmnist.run_directory import RunDirectory
+from tests.conftest import ROOT, Outcome, one_line, run_command
+from tests.test_command_line import everything_in
+
+pytestmark = pytest.mark.real_data
+
+TrainHere = Callable[..., Outcome]
+Start = Callable[..., subprocess.Popen[str]]
+SMALL = ["experiment=smoke", "trainer.max_epochs=1", "threads=1", "dashboard=none", "hydra.sweep.dir=sweep"]
+
+
+def jobs(sweep: Path) -> dict[str, RunDirectory]:
+    return {path.name: RunDirectory(path) for path in sorted(sweep.iterdir()) if (path / ".hydra").is_dir()}
+
+
+def metrics(sweep: Path) -> dict[str, bytes]:
+    return {name: job.metrics.read_bytes() for name, job in jobs(sweep).items()}
+
+
+def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    assert train_here(*SMALL, "sweep=lr", "optimizer.lr=0.001,0.01", "seed=4").code == 0
+    configurations = [job.read_configuration() for job in jobs(tmp_path / "sweep").values()]
+    assert [(config.optimizer.lr, config.seed) for config in configurations] == [(0.001, 4), (0.01, 4)]
+    for job in jobs(tmp_path / "sweep").values():
+        assert "sweep-lr" not in job.path.name
+        assert not any(name.startswith("test/") for name in job.read_metrics())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sweep=lr", "optimizer.lrr=0.1,0.2"], "no key 'optimizer.lrr'"),
+        (["sweep=lr", "seed=range(0,0)"], "seed=range(0,0) gives no value to sweep over"),
+        (["-m", "seed=range(0,1001)"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
+        (["sweep=lr", "seed=range(0,500)"], "the sweep would have 2,500 jobs"),
+        (["sweep=lr", "seed=1,1"], "seed is to be swept over 1 twice"),
+        (["sweep=lr_bach"], "no 'lr_bach' in group 'sweep'; did you mean 'lr_batch'?"),
+        (["-m", "seed=1,2", "hydra/launcher=nothing"], "no 'nothing' in group 'hydra/launcher': neither Hydra nor a"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_a_sweep_before_its_first_job(
+    overrides: list[str], message: str, train_here: TrainHere, tmp_path: Path
+) -> None:
+    assert message in one_line(train_here(*SMALL, *overrides))
+    assert everything_in(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [("optimizer.lrr: 0.1,0.2", "no key 'optimizer.lrr'"), ("optimizer.lr: 0.1,-2", "Invalid learning rate: -2")],
+)
+def test_a_mistake_in_a_file_of_the_group_ends_a_sweep_before_its_first_job(
+    params: str, message: str, train_here: TrainHere, tmp_path: Path
+) -> None:
+    path = tmp_path / "own/sweep/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f"# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      {params}\n      seed: 1,2\n"
+    )
+    assert message in one_line(train_here(f"--config-dir={tmp_path / 'own'}", *SMALL, "sweep=mine"))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_goes_on_with_what_is_missing_and_leaves_what_is_there(train_here: TrainHere, tmp_path: Path) -> None:
+    command = ["-m", *SMALL, "seed=1,2,3", "trainer.max_epochs=2"]
+    assert train_here(*command).code == 0
+    sweep = tmp_path / "sweep"
+    whole = metrics(sweep)
+    first, second, third = jobs(sweep).values()
+    before = everything_in(first.path)
+    second.metrics.unlink()  # killed at its end
+    subprocess.run(["rm", "-r", str(third.path)], check=True)  # never begun
+    outcome = train_here(*command)
+    assert outcome.code == 0
+    assert "going on with the sweep in sweep" in outcome.out
+    assert metrics(sweep) == whole
+    after = everything_in(first.path)
+    log = str(first.path / "train.log")
+    assert {path: content for path, content in after.items() if path != log} == {
+        path: content for path, content in before.items() if path != log
+    }
+    assert after[log].startswith(before[log])
+
+
+def test_a_directory_with_another_sweep_is_refused_and_stays_as_it_is(train_here: TrainHere, tmp_path: Path) -> None:
+    assert train_here("-m", *SMALL, "seed=1").code == 0
+    before = everything_in(tmp_path)
+    line = one_line(train_here("-m", *SMALL, "seed=1,2"))
+    assert "sweep holds another sweep, and nothing in it was changed; it is of: experiment=smoke" in line
+    for name in ("run", "sweep"):
+        line = one_line(train_here(*SMALL[:-1], f"hydra.{name}.dir=sweep", *(["-m"] if name == "sweep" else [])))
+        assert "already holds a sweep" in line or "another sweep" in line
+    assert everything_in(tmp_path) == before
+
+
+def test_of_two_sweeps_in_one_directory_at_once_one_is_refused(start: Start, tmp_path: Path) -> None:
+    command = ["-m", *SMALL, "seed=1,2", "trainer.max_epochs=5"]
+    first = start(*command)
+    while not jobs(tmp_path / "sweep") if (tmp_path / "sweep").exists() else True:
+        time.sleep(0.05)
+    second = run_command(ROOT / "train.py", *command, cwd=tmp_path)
+    assert "sweep is being written by another process" in one_line(second)
+    assert first.wait(timeout=120) == 0
+    assert all(job.finished for job in jobs(tmp_path / "sweep").values())
+
+
+def test_jobs_beside_each_other_have_the_same_figures_as_one_after_the_other(tmp_path: Path) -> None:
+    command = ["-m", *SMALL[:-1], "seed=1,2"]
+    for launcher in ("basic", "joblib"):
+        outcome = run_command(
+            ROOT / "train.py", *command, f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}", cwd=tmp_path
+        )
+        assert (outcome.code, outcome.err) == (0, "")
+    assert metrics(tmp_path / "basic") == metrics(tmp_path / "joblib")
+
+
+def test_jobs_beside_each_other_share_the_processor(tmp_path: Path) -> None:
+    command = ["-m", "experiment=smoke", "trainer.max_epochs=1", "dashboard=none", "seed=1,2"]
+    assert (
+        run_command(ROOT / "train.py", *command, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path).code
+        == 0
+    )
+    for path in (tmp_path / "runs/sweeps").rglob("manifest.json"):
+        manifest = json.loads(path.read_text())
+        assert manifest["threads"] == max(1, manifest["cores"] // 2)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_ten_times_ends_as_if_it_had_not_been(start: Start, tmp_path: Path) -> None:
+    command = ["-m", *SMALL[:-1], "seed=1,2,3", "optimizer.lr=0.001,0.01", "trainer.max_epochs=3"]
+    assert run_command(ROOT / "train.py", *command, "hydra.sweep.dir=whole", cwd=tmp_path).code == 0
+    chance = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = start(*command, "hydra.sweep.dir=killed")
+        time.sleep(chance.uniform(3, 9))
+        process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        process.communicate(timeout=60)
+        kills += 1
+    assert start(*command, "hydra.sweep.dir=killed").wait(timeout=120) == 0
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    for name in ("report.csv", "report.md"):
+        assert without_seconds(tmp_path / "killed" / name) == without_seconds(tmp_path / "whole" / name)
+
+
+def without_seconds(path: Path) -> list[str]:
+    raise NotImplementedError
