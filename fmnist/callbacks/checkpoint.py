@@ -74,8 +74,8 @@ class Checkpoint(ModelCheckpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # A run that was killed after early stopping had ended it must not train one more epoch.
-        trainer.should_stop = checkpoint["should_stop"]
-        self._metrics = checkpoint["metrics"]
+        trainer.should_stop = checkpoint.get("should_stop", False)
+        self._metrics = checkpoint.get("metrics", {})
         if self.filename == "last" and trainer.state.fn == TrainerFn.FITTING:
             self._loops = checkpoint.pop("loops")
 
