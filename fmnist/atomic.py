@@ -1,13 +1,18 @@
 """Files that are there whole or not at all."""
 
+import csv
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
@@ -45,6 +50,21 @@ def sync_directory(path: Path) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes values by name. What is not finite becomes null, since JSON knows no NaN."""
     write(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write(path, text.getvalue().encode())
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Writes a figure as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write(path, content.getvalue())
 
 
 def _finite(value: Any) -> Any:

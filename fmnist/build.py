@@ -16,6 +16,7 @@ from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
+from fmnist.monitor import monitored as monitored
 from fmnist.node import GROUPS, blaming, check_node, instantiate, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
@@ -212,10 +213,3 @@ def _check_trainer(config: DictConfig) -> None:
             f"trainer.check_val_every_n_epoch={node.check_val_every_n_epoch} is more than trainer.max_epochs="
             f"{node.max_epochs}, so that there would be no validation; data.val_size=0 asks for that"
         )
-
-
-def monitored(config: DictConfig) -> str | None:
-    """Name of the metric that says which epoch is the best; None if there is nothing to validate on."""
-    metric: str = config.monitor.metric
-    validates = config.data.val_size > 0 and config.trainer.limit_val_batches != 0
-    return metric if validates or not metric.startswith("val/") else None

@@ -13,10 +13,7 @@ the training, or evaluates on another split. Everything goes to evaluation/<chec
 Of 'train' these are the figures of the finished network; the run's metrics.json has those counted while it learnt.
 """
 
-import csv
-import io
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,8 +24,6 @@ from fmnist.files import CLASS_NAMES
 from fmnist.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from fmnist.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
@@ -86,7 +81,7 @@ def _write(directory: Path, evaluation: "Evaluation", subject: str) -> None:
 
     columns = evaluation.per_class()
     rows = zip(CLASS_NAMES, *([f"{v:.7g}" for v in values.tolist()] for values in columns.values()), strict=True)
-    _write_csv(directory / "per_class.csv", ["class", *columns], rows)
+    atomic.write_csv(directory / "per_class.csv", ["class", *columns], rows)
 
     predictions = zip(
         evaluation.indices.tolist(),
@@ -97,29 +92,15 @@ def _write(directory: Path, evaluation: "Evaluation", subject: str) -> None:
     )
     header = ["index", "true", "predicted", *CLASS_NAMES]
     rounded = ((*row, *(f"{value:.7g}" for value in values)) for *row, values in predictions)  # single precision
-    _write_csv(directory / "predictions.csv", header, rounded)
+    atomic.write_csv(directory / "predictions.csv", header, rounded)
 
     counts = evaluation.confusion_matrix.numpy()
     matrix = ((name, *row) for name, row in zip(CLASS_NAMES, counts.tolist(), strict=True))
-    _write_csv(directory / "confusion_matrix.csv", ["true", *CLASS_NAMES], matrix)
+    atomic.write_csv(directory / "confusion_matrix.csv", ["true", *CLASS_NAMES], matrix)
     title = f"{subject}: {counts.trace() / counts.sum():.2%} correct"
-    _write_figure(directory / "confusion_matrix.png", figures.confusion_matrix(counts, CLASS_NAMES, title=title))
-    _write_figure(directory / "mistakes.png", gallery(evaluation, SHOWN, subject, columns=8))
-    _write_figure(directory / "calibration.png", figures.reliability(evaluation.calibration(), title=subject))
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    atomic.write(path, text.getvalue().encode())
-
-
-def _write_figure(path: Path, figure: "Figure") -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    atomic.write(path, content.getvalue())
+    atomic.write_figure(directory / "confusion_matrix.png", figures.confusion_matrix(counts, CLASS_NAMES, title=title))
+    atomic.write_figure(directory / "mistakes.png", gallery(evaluation, SHOWN, subject, columns=8))
+    atomic.write_figure(directory / "calibration.png", figures.reliability(evaluation.calibration(), title=subject))
 
 
 def _summary(evaluation: "Evaluation", metrics: dict[str, float], options: Options) -> str:

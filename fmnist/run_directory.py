@@ -47,9 +47,13 @@ class RunDirectory:
     @property
     def resume_command(self) -> str:
         """What continues the run, to be typed into a shell."""
+        return f"python train.py {self.override('resume')}"
+
+    def override(self, key: str) -> str:
+        """The path as the value of an override, to be typed into a shell."""
         path = str(self.shown)
         typeable = re.fullmatch(r"[\w./+-]+", path)
-        return "python train.py " + (f"resume={path}" if typeable else shlex.quote(f'resume="{path}"'))
+        return f"{key}={path}" if typeable else shlex.quote(f'{key}="{path}"')
 
     def evaluation(self, checkpoint: str, split: str) -> Path:
         """Directory of what ``fmnist.evaluate`` finds out about a checkpoint on a split."""
