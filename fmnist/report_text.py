@@ -7,7 +7,7 @@ from fmnist import sweep_directory
 from fmnist.ranking import Ranking, Statistic, short
 from fmnist.sweep_directory import Job, SweepDirectory
 
-SHOWN = 20  # settings in the terminal's table, and runs in its list of those that did not finish
+SHOWN = 20  # settings in the terminal's table, and lines of what is to be said beside it
 WIDTH = 120  # of a line in the terminal
 
 Table = list[list[str]]
@@ -19,13 +19,12 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
     if rows:
         lines += [_order(ranks), "", *_aligned([header, *rows[:SHOWN]], words=1 + len(ranks.parameters))]
         if len(rows) > SHOWN:
-            lines.append(f"and {len(rows) - SHOWN} more, see report.md")
+            lines.append(f"and {len(rows) - SHOWN} more settings, see report.md")
         lines.append("")
-    lines += _remarks(ranks)
-    unfinished = _unfinished(sweep)
-    lines += [_cut(line, WIDTH) for line in unfinished[:SHOWN]]
-    if len(unfinished) > SHOWN:
-        lines.append(f"and {len(unfinished) - SHOWN} more that did not finish, see report.md")
+    notes = [*_remarks(ranks), *_unfinished(sweep)]
+    lines += [_cut(note, WIDTH) for note in notes[:SHOWN]]
+    if len(notes) > SHOWN:
+        lines.append(f"and {len(notes) - SHOWN} more lines, see report.md")
     if not sweep.complete:
         runs = [job.run for job in sweep.jobs if job.run and not job.finished]
         commands = [sweep.command] if sweep.command else [run.resume_command for run in runs[:SHOWN]]
@@ -34,17 +33,17 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
 
 
 def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
-    lines = [f"# Sweep of {_subject(ranks)}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
+    lines = [f"# Sweep of {_escaped(_subject(ranks))}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
     header, *rows = _table(ranks, ranks.parameters, str)
     if rows:
         lines += [f"{_order(ranks)}.".capitalize(), "", _row(header)]
         lines += [_row(["---"] * (1 + len(ranks.parameters)) + ["---:"] * (len(header) - 1 - len(ranks.parameters)))]
         lines += [*map(_row, rows), ""]
-    for line in [*_remarks(ranks), *_unfinished(sweep)]:
-        lines.append(f"- {_escaped(line)}")
+    if notes := [f"- {_escaped(note)}" for note in [*_remarks(ranks), *_unfinished(sweep)]]:
+        lines += [*notes, ""]
     if ranks.best:
-        lines += ["", "![The metric over what was swept](report.png)"]
-    return "\n".join(lines).strip() + "\n"
+        lines += ["![The metric over what was swept](report.png)", ""]
+    return "\n".join(lines)
 
 
 def _table(ranks: Ranking, names: Sequence[str], shown: Callable[[str], str]) -> Table:
@@ -126,7 +125,7 @@ def _unfinished(sweep: SweepDirectory) -> list[str]:
 
 
 def _words(pairs: Iterable[tuple[str, str]]) -> str:
-    return " ".join(f"{name}={value}" for name, value in pairs)
+    return " ".join(f"{name}={value}" for name, value in pairs if value)
 
 
 def _aligned(table: Table, words: int) -> list[str]:

@@ -1,12 +1,11 @@
 """The directory of a sweep: which jobs were planned, and what came of each. Imported without torch."""
 
 import itertools
-import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -43,9 +42,10 @@ class Job:
         if self.run is None:
             return None
         try:
-            return monitor.score(self.run.read_configuration())
+            metric, mode = monitor.score(self.run.read_configuration())
         except (UserError, OmegaConfBaseException, AttributeError, TypeError):  # somebody has changed the file
             return None
+        return (metric, mode) if isinstance(metric, str) and mode in get_args(monitor.Mode) else None
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def read(path: Path) -> SweepDirectory:
     run = RunDirectory(path)
     if run.hydra.exists():
         raise UserError(f"{path} is the directory of one run; a sweep's holds a directory for each of its runs")
-    begun = [_job(RunDirectory(hydra.parent)) for hydra in sorted(path.glob("**/.hydra"))]
-    multirun = path / "multirun.yaml"
-    if not begun and not multirun.exists():
-        raise UserError(f"{path} is no directory of a sweep: it has no multirun.yaml, and no runs in it")
+    multirun = path / "multirun.yaml"  # there from the first moment on, see fmnist.claim
+    if not multirun.exists():
+        raise UserError(f"{path} is no directory of a sweep: it has no multirun.yaml")
     hydra = _mapping(_mapping(_load(multirun)).get("hydra"))
+    begun = [_job(RunDirectory(job.parent)) for job in sorted(path.glob("**/.hydra"))]
     return SweepDirectory(run, _with_planned(begun, hydra), _command(run, hydra))
 
 
@@ -98,9 +98,10 @@ def _with_planned(begun: list[Job], hydra: Mapping[str, Any]) -> list[Job]:
         return tuple(overrides.get(name) for name in names)
 
     order = {key(overrides): place for place, overrides in enumerate(planned)}
-    jobs = {key(overrides): Job(overrides) for overrides in planned}
-    jobs |= {key(job.overrides): job for job in begun if job.overrides}  # without: killed before it could begin
-    return sorted(jobs.values(), key=lambda job: order.get(key(job.overrides), len(order)))
+    jobs = [job for job in begun if job.overrides]  # without: killed before it could begin
+    known = {key(job.overrides) for job in jobs}
+    jobs += [Job(overrides) for overrides in planned if key(overrides) not in known]
+    return sorted(jobs, key=lambda job: order.get(key(job.overrides), len(order)))
 
 
 def _planned(hydra: Mapping[str, Any]) -> list[Overrides]:
@@ -108,13 +109,14 @@ def _planned(hydra: Mapping[str, Any]) -> list[Overrides]:
     sweeper = _mapping(hydra.get("sweeper"))
     if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
         return []
-    parameters = [f"{key}={value}" for key, value in _mapping(sweeper.get("params")).items()]
+    parameters = _mapping(sweeper.get("params")).items()
+    texts = [f"{key}={value}" for key, value in parameters if isinstance(value, str | int | float)]
     values: dict[str, list[str]] = {}
     try:
-        for override in OverridesParser.create().parse_overrides([*parameters, *_overrides(hydra, "task")]):
+        for override in OverridesParser.create().parse_overrides([*texts, *_overrides(hydra, "task")]):
             sweeps = override.is_sweep_override()
-            texts = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
-            values[_name(override.get_key_element())] = list(texts)
+            chosen = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
+            values[_name(override.get_key_element())] = list(chosen)
     except (HydraException, NotImplementedError):  # damaged, or swept over what only composing tells, such as glob(*)
         return []
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
@@ -129,15 +131,14 @@ def _command(run: RunDirectory, hydra: Mapping[str, Any]) -> str | None:
 
 
 def _job(run: RunDirectory) -> Job:
-    texts = _load(run.hydra / "overrides.yaml")
-    pairs = [str(text).partition("=") for text in texts] if isinstance(texts, list) else []
+    pairs = [_line(text).partition("=") for text in _texts(_load(run.hydra / "overrides.yaml"))]
     overrides = {_name(key): value for key, _, value in pairs}
     try:
         told = run.read_manifest() or {}
         metrics = run.read_metrics() if run.finished else {}
     except UserError as error:
         return Job(overrides, run, DAMAGED, _line(error))
-    state, why = _line(told.get("state", NOT_STARTED)), None
+    state, why = _line(told.get("state") or NOT_STARTED), None
     if run.finished:
         state = manifest.FINISHED
     elif state == manifest.FINISHED:
@@ -147,8 +148,8 @@ def _job(run: RunDirectory) -> Job:
     elif state == manifest.FAILED:
         why = _line(told.get("error") or "")
     seconds = told.get("seconds")
-    figures = {_line(name): value for name, value in metrics.items() if _is_finite(value)}
-    return Job(overrides, run, state, why, seconds if _is_finite(seconds) else None, figures)
+    figures = {_line(name): value for name, value in metrics.items() if _is_figure(value)}
+    return Job(overrides, run, state, why, seconds if _is_figure(seconds) else None, figures)
 
 
 def _load(path: Path) -> object:
@@ -161,8 +162,11 @@ def _load(path: Path) -> object:
 
 
 def _overrides(hydra: Mapping[str, Any], kind: str) -> list[str]:
-    texts = _mapping(hydra.get("overrides")).get(kind)
-    return [str(text) for text in texts] if isinstance(texts, list) else []
+    return _texts(_mapping(hydra.get("overrides")).get(kind))
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -174,8 +178,10 @@ def _name(key: str) -> str:
 
 
 def _line(value: object) -> str:
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split())
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_figure(value: object) -> bool:
+    """Whether it is a number that can be averaged, which rules out NaN, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e100 < value < 1e100

@@ -60,7 +60,7 @@ class Scale:
         for value in self.values[1:-1]:
             if all(abs(self.share(value) - self.share(other)) > 0.9 / NAMED for other in chosen):
                 chosen.append(value)
-        return chosen
+        return [value for value in self.values if value in chosen]
 
 
 def draw(ranking: Ranking) -> Figure:
@@ -160,14 +160,14 @@ def _heat_map(ranking: Ranking, first: Scale, second: Scale) -> Figure:
 def _parallel(ranking: Ranking, scales: Sequence[Scale]) -> Figure:
     """A line for each setting through its values, coloured by the mean of the metric, which is the last axis."""
     figure = Figure(figsize=(max(6.4, 1.2 * (len(scales) + 1)), 4.6), dpi=100)
-    axes = figure.add_axes((0.13, 0.13, 0.82, 0.72))
+    axes = figure.add_axes((0.13, 0.1, 0.82, 0.78))
     colours = _colours(ranking)
     low, high = colours.get_clim()
     assert low is not None
     assert high is not None
     settings = len(ranking.judged)
     for place, (setting, score) in reversed(list(enumerate(ranking.judged))):  # the best last, above the others
-        apart = 0.04 * (0.5 - place / settings)  # side by side, where many settings share a value
+        apart = 0.06 * (0.5 - place / settings)  # side by side, where many settings share a value
         places = [
             scale.share(value) + (apart if len(scale.values) < settings else 0)
             for scale, value in zip(scales, setting.values, strict=True)
