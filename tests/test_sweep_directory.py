@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist import ranking, sweep_directory
+from fmnist import ranking, report_text, sweep_directory
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 from tests.sweeps import Job, make_job, make_sweep
@@ -158,10 +158,14 @@ def test_whatever_a_file_holds_the_sweep_can_be_read(
 ) -> None:
     path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
     (path / "seed-0" / name).write_bytes(content)
-    jobs = sweep_directory.read(path).jobs
-    assert [job.overrides["seed"] for job in jobs if job.finished][-1] == "1"
-    ranked = [job for setting in ranking.of(jobs).settings for job in setting.jobs]
-    assert len(ranked) == len([job for job in jobs if job.overrides]) <= 2
+    sweep = sweep_directory.read(path)
+    assert "1" in [job.overrides.get("seed") for job in sweep.jobs if job.finished]
+    ranks = ranking.of(sweep.jobs)
+    ranked = [job for setting in ranks.settings for job in setting.jobs]
+    assert len(ranked) == len([job for job in sweep.jobs if job.overrides])
+    for text in (report_text.terminal(sweep, ranks), report_text.markdown(sweep, ranks)):
+        assert f"of {len(sweep.jobs)} runs finished" in text
+        assert text.encode()
 
 
 @given(RUBBISH)
