@@ -111,7 +111,9 @@ def test_the_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
     result = report.newest()
     assert not result["machine"]["commit"].endswith("-dirty")
     assert set(report.GOALS) <= set(result["figures"])
-    assert {len(figure["values"]) for figure in result["figures"].values()} == {result["settings"]["rounds"]}
+    for name, figure in result["figures"].items():
+        times = 1 if "beside each other" in name or "eight jobs" in name else result["settings"]["rounds"]
+        assert len(figure["values"]) == times, name
 
 
 @pytest.mark.slow
