@@ -7,6 +7,7 @@ import logging
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fmnist import command_line
@@ -23,8 +24,9 @@ def main(config: DictConfig) -> float:
     from fmnist.logger import log_results, log_start
     from fmnist.session import working_on
 
-    run = RunDirectory(HydraConfig.get().runtime.output_dir)
-    if run.finished:  # a job of a sweep that goes on
+    hydra_config = HydraConfig.get()
+    run = RunDirectory(hydra_config.runtime.output_dir)
+    if run.finished and hydra_config.mode == RunMode.MULTIRUN:  # the sweep goes on, and has done this job before
         log.info("finished before")
         return results.score(run.read_metrics(), build.monitored(config))
     build.prepare(config)
