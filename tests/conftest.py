@@ -30,6 +30,10 @@ from fmnist.run_directory import RunDirectory
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_runtest_teardown() -> None:
+    torch.set_flush_denormal(False)  # which a run in this process has set, and hypothesis's numbers do not go with
+
+
 @pytest.fixture(scope="session")
 def official() -> Path:
     """A directory with the four official files."""

@@ -34,7 +34,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def test_every_group_is_covered() -> None:
-    assert {path.parent.name for path in FILES} == {*GROUPS, "experiment"}
+    assert {path.parent.name for path in FILES} == {*GROUPS, "experiment", "sweep"}
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -242,7 +242,7 @@ def test_a_multirun_gives_each_job_a_directory_named_by_its_overrides(train_here
     outcome = train_here("-m", "optimizer.lr=0.001,0.01", "experiment=smoke")
     assert outcome.code == 0, outcome
     (sweep,) = (tmp_path / "runs/sweeps").glob("*/*")
-    jobs = {path.name: RunDirectory(path) for path in sweep.iterdir() if path.is_dir()}
+    jobs = {path.name: RunDirectory(path) for path in sweep.glob("[!.]*") if path.is_dir()}
     assert set(jobs) == {"experiment-smoke+optimizer.lr-0.001", "experiment-smoke+optimizer.lr-0.01"}
     for name, job in jobs.items():
         assert job.finished
@@ -298,7 +298,7 @@ def test_experiment_notebook_reaches_the_lessons_accuracy(tmp_path: Path, train_
         timeout=900,
     )
     assert outcome.code == 0, outcome.err
-    runs = [RunDirectory(path) for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
+    runs = [RunDirectory(path) for path in (tmp_path / "sweep").glob("[!.]*") if path.is_dir()]
     assert len(runs) == 10
     metrics = [run.read_metrics() for run in runs]
     on_training_set = [evaluated(run.last_checkpoint, train_set.images, train_set.labels)[1] for run in runs]
