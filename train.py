@@ -28,7 +28,7 @@ def main(config: DictConfig) -> float:
     run = RunDirectory(hydra_config.runtime.output_dir)
     if run.finished and hydra_config.mode == RunMode.MULTIRUN:  # the sweep goes on, and has done this job before
         log.info("finished before")
-        return results.score(run.read_metrics(), build.monitored(config))
+        return results.score(run.read_metrics(), config)
     build.prepare(config)
     with working_on(run, config):
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> float:
         log_results(trainer, description.hyperparameters(config), metrics)
         run.write_metrics(metrics)
         log.info(results.summary(run, metrics))
-    return results.score(metrics, build.monitored(config))
+    return results.score(metrics, config)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.process import ROOT, python
+from fmnist.machine import processor
 
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
 LOAD = """
@@ -137,12 +138,11 @@ def _start(notes: Notes) -> None:
 
 def machine(threads: int) -> dict[str, Any]:
     """What a figure depends on beside the code."""
-    processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     describe = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     packages = ("torch", "lightning", "torchmetrics", "hydra-core", "tensorboard")
     return {
-        "processor": processors[0].partition(":")[2].strip() if processors else platform.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
-from fmnist.monitor import monitored as monitored
+from fmnist.monitor import monitored
 from fmnist.node import GROUPS, blaming, check_node, instantiate, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
     ConfigCompositionException,
@@ -47,12 +48,29 @@ def run(main: Callable[[], object]) -> None:
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and leaves
     try:
         with refusing(), interruptible(say_interrupted), composition.checked():
+            check_options(sys.argv[1:])
             main()
     finally:
         while _last_acts:
             _last_acts.pop()()
         if not _tracebacks:
             del os.environ[TRACEBACK]
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Refuses options that Hydra does not have, such as ``--lr``: its own parser would print a page about its options.
+
+    Raises:
+        UserError: There is one.
+    """
+    known = get_args_parser()._option_string_actions  # argparse does not tell otherwise
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            key = name.strip("-").replace("-", "_")
+            config, groups = _compose([])
+            hint = did_you_mean(key, [*keys(config), *groups])
+            raise UserError(f"no option '{name}': a setting is written key=value, without dashes{hint}")
 
 
 def say_interrupted() -> None:

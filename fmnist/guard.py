@@ -51,7 +51,7 @@ class Guard(Callback):
             if "${hydra.job." not in str(subdir):
                 raise UserError(f"hydra.sweep.subdir={subdir} would give all jobs one directory; leave it out")
             if config.resume is not None:
-                raise UserError("resume continues one run, without -m")
+                raise UserError("resume continues one run, and does not go with a sweep")
             directory = RunDirectory(config.hydra.sweep.dir)
             if not directory.sweep.exists():
                 claim.check_free(directory)
@@ -67,7 +67,8 @@ class Guard(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             run = RunDirectory(config.hydra.runtime.output_dir)
-            claim.for_job(run, _contents(config, run))
+            with _stopping():  # if the disk refuses this job's directory, it would refuse the next one's, too
+                claim.for_job(run, _contents(config, run))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status != JobStatus.FAILED:

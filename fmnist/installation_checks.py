@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from fmnist.finding import REINSTALL, Finding
+from fmnist.machine import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "pyproject.toml"
 OLDEST, NEWEST = (3, 11), (3, 13)  # the Pythons that the locked packages have wheels for
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")  # which a CPU build of torch does without

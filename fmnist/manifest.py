@@ -27,7 +27,7 @@ Manifest = dict[str, Any]
 
 RUNNING, KILLED, FINISHED, INTERRUPTED, FAILED = "running", "killed", "finished", "interrupted", "failed"
 # What may change the figures, and of the packages those that compute.
-_MAY_MATTER = ("commit", "diff", "python", "packages", "processor", "threads", "gpu")
+_MAY_MATTER = ("commit", "diff", "python", "packages", "processor", "threads", "gpu", "data")
 _COMPUTING = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hydra-core", "omegaconf")
 
 
@@ -117,6 +117,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
             }
         elif name == "diff":
             result["uncommitted changes"] = ("others", "these") if first and second else (_words(first), _words(second))
+        elif name == "data":
+            result["data set or split"] = ("another", "this one")
         else:
             result[name] = (_words(first), _words(second))
     return result

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from omegaconf import DictConfig
 
-from fmnist import checkpoint_io
+from fmnist import checkpoint_io, monitor
 from fmnist.metrics import NAMES
 from fmnist.run_directory import RunDirectory
 
@@ -35,9 +36,9 @@ def after_test(trainer: Trainer) -> Metrics:
     return _logged(trainer)
 
 
-def score(metrics: Metrics, monitored: str | None) -> float:
-    """What a sweeper may optimize: the monitored metric; nan if the run ended before its first validation."""
-    value = metrics.get(monitored or "train/loss")
+def score(metrics: Metrics, config: DictConfig) -> float:
+    """What a sweeper may optimize, see ``fmnist.monitor``; nan if the run ended before its first validation."""
+    value = metrics.get(monitor.score(config)[0])
     return math.nan if value is None else value
 
 

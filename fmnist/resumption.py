@@ -24,7 +24,7 @@ def take_over(config: DictConfig) -> tuple[RunDirectory, int | None]:
     Raises:
         UserError: There is no such run, or an override would make it another.
     """
-    if not isinstance(config.resume, str):
+    if not isinstance(config.resume, str) or not config.resume:
         raise UserError(f"resume must be the directory of one run, got {config.resume!r}")
     run = RunDirectory(config.resume)
     stored = configuration(run)
@@ -83,11 +83,12 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _check_overrides(config: DictConfig, stored: DictConfig, run: RunDirectory) -> None:
-    own = (run.hydra / "overrides.yaml").read_text().splitlines() if (run.hydra / "overrides.yaml").is_file() else []
+    path = run.hydra / "overrides.yaml"
+    own = list(OmegaConf.load(path)) if path.is_file() else []
     for override in config.hydra.overrides.task:
         key, equals, _ = override.partition("=")
         as_it_is = equals and OmegaConf.select(config, key) == OmegaConf.select(stored, key, default=_NOTHING)
-        if not (key in ("resume", "trust", *FREE) or as_it_is or f"- {override}" in own):
+        if not (key in ("resume", "trust", *FREE) or as_it_is or override in own):
             raise UserError(
                 f"{override} would make another run of {run.shown}, which goes on with its own configuration; "
                 f"what may be given beside resume: {', '.join(FREE)}"

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import claim
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
+from fmnist.signature import check_value
 
 
 def overrides(config: DictConfig) -> list[str]:
@@ -44,6 +45,7 @@ def trial_jobs(config: DictConfig) -> Iterator[list[str]]:
             if override.is_range_sweep():
                 values = list(dict.fromkeys([values[0], values[-1]]))  # what lies between is as right as its ends
             sweeps[key] = [f"{key}={value}" for value in values]
+    check_value("max_jobs", config.max_jobs, int)
     jobs = math.prod(counts.values())
     if jobs > config.max_jobs:
         raise UserError(f"the sweep would have {jobs:,} jobs; if you mean it, add max_jobs={jobs}")

@@ -28,7 +28,7 @@ class Scale:
     values: list[str]  # each once, in the order of the axis
     places: list[float]
     numeric: bool
-    log: bool  # positive and spread over more than a decade
+    log: bool  # positive and spread over a decade or more
 
     @classmethod
     def of(cls, column: Sequence[str]) -> "Scale":
@@ -38,7 +38,7 @@ class Scale:
         if len(known) < len(values):
             return cls(values, [float(place) for place in range(len(values))], numeric=False, log=False)
         places = [place for place, _ in known]
-        log = places[0] > 0 and places[-1] > 10 * places[0]
+        log = places[0] > 0 and places[-1] >= 10 * places[0]
         return cls([value for _, value in known], places, numeric=True, log=log)
 
     def place(self, value: str) -> float:

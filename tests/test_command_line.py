@@ -42,6 +42,12 @@ def everything_in(directory: Path) -> dict[str, bytes]:
         (["data.data_dir=/nowhere"], "data.data_dir: /nowhere does not exist"),
         (["trainer=gpu"], "torch sees no GPU here; use trainer=auto"),
         (["+lr=0.1"], "nothing reads the key 'lr'; did you mean 'optimizer.lr'?"),
+        (
+            ["--lr=0.1"],
+            "no option '--lr': a setting is written key=value, without dashes; did you mean 'optimizer.lr'?",
+        ),
+        (["--max-epochs", "5"], "without dashes; did you mean 'trainer.max_epochs'?"),
+        (["--resume", "runs/x"], "no option '--resume': a setting is written key=value, without dashes"),
         (["-m", "lr=0.1,0.2"], "did you mean 'optimizer.lr'?"),
         (["-m", "optimizer.lr=0.01,-1"], "optimizer: Invalid learning rate: -1"),
         (["-m", "optimizer=adam,sdg"], "did you mean 'sgd'?"),

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist import build
 from fmnist.errors import UserError
 from fmnist.files import SHA256
+from fmnist.monitor import monitored
 from fmnist.node import GROUPS
 from fmnist.run_directory import RunDirectory
 from fmnist.suggestion import keys
@@ -221,11 +222,11 @@ def test_each_job_has_the_threads_that_it_asks_for_whatever_came_before(composed
 def test_the_best_is_the_last_where_there_is_nothing_to_validate_on(composed: Composed, tmp_path: Path) -> None:
     for override in ("data.val_size=0", "trainer.limit_val_batches=0"):
         config = composed(override)
-        assert build.monitored(config) is None
+        assert monitored(config) is None
         callbacks = build.trainer(config, RunDirectory(tmp_path)).checkpoint_callbacks
         assert [callback.monitor for callback in callbacks] == [None, None]  # type: ignore[attr-defined]
-    assert build.monitored(composed("data.val_size=0", "monitor.metric=train/loss")) == "train/loss"
-    assert build.monitored(composed()) == "val/acc"
+    assert monitored(composed("data.val_size=0", "monitor.metric=train/loss")) == "train/loss"
+    assert monitored(composed()) == "val/acc"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(composed: Composed) -> None:

@@ -3,20 +3,19 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
-from fmnist import build
 from fmnist.data import FashionMNIST
+from fmnist.divergence import Watch
 from fmnist.run_directory import RunDirectory
 from tests.conftest import Outcome, one_line
 
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
-Composed = Callable[..., DictConfig]
 
 
 class Poisoned(torch.nn.Module):
@@ -102,12 +101,17 @@ def test_clipped_gradients_keep_a_training_finite_that_is_not_without(train_here
     assert train_here(*wild, "trainer.gradient_clip_val=1e-21", "hydra.run.dir=clipped").code == 0
 
 
-def test_a_loss_that_stays_finite_is_looked_at_and_let_be(composed: Composed) -> None:
-    from fmnist.divergence import Watch
+def test_each_loss_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    stack = torch.stack
 
-    watch = Watch()
-    losses = [torch.tensor(1.0)] * 3
-    watch.look(None, losses)  # type: ignore[arg-type]
-    watch.look(None, losses)  # type: ignore[arg-type]
-    watch.look(None, [])  # type: ignore[arg-type]
-    assert build.classifier(composed())._watch._seen == 0
+    def noting_stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+        looked.append(len(tensors))
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", noting_stack)
+    watch, losses = Watch(), [torch.tensor(1.0)] * 25
+    trainer: Any = None  # of which nothing is asked as long as all is well
+    for count in (10, 25, 25):
+        watch.look(trainer, losses[:count])
+    assert looked == [10, 15]

@@ -116,6 +116,17 @@ def test_what_is_other_than_at_the_start_is_told_and_noted(
     }
 
 
+def test_other_data_and_other_uncommitted_changes_are_told_without_their_content() -> None:
+    then = {"data": {"sha256": {"a": "0"}, "val_seed": 0}, "diff": "+a", "threads": 2, "gpu": []}
+    now = {"data": {"sha256": {"a": "1"}, "val_seed": 0}, "diff": "+b", "threads": 2, "gpu": ["A"]}
+    assert manifest.differences(then, now) == {
+        "uncommitted changes": ("others", "these"),
+        "gpu": ("none", "A"),
+        "data set or split": ("another", "this one"),
+    }
+    assert manifest.differences(then, then) == {}
+
+
 def test_two_configurations_have_the_same_hash_only_if_they_mean_the_same(composed: Composed) -> None:
     hashed = manifest.configuration_hash
     assert hashed(composed("seed=1", "model=cnn")) == hashed(composed("model=cnn", "seed=1"))

@@ -111,7 +111,8 @@ def test_a_schedule_that_was_planned_for_the_end_is_not_trained_on(
         (["trainer.max_epochs=1"], "trainer.max_epochs=1 is less than the run's 2"),
         (["trainer.max_epochs=x"], "trainer.max_epochs must be a whole number"),
         (["hydra.run.dir=other"], "a run goes on in its own directory"),
-        (["-m", "seed=1,2"], "resume continues one run, without -m"),
+        (["-m", "seed=1,2"], "resume continues one run, and does not go with a sweep"),
+        (["sweep=lr"], "resume continues one run, and does not go with a sweep"),
         (["data.data_dir=/nowhere"], "/nowhere does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -145,6 +146,7 @@ def test_what_changes_nothing_may_be_said(overrides: list[str], run: RunDirector
     [
         ("resume=nowhere", "no directory nowhere"),
         ("resume=empty", "empty is no run directory"),
+        ("resume=", "resume must be the directory of one run, got ''"),
         ("resume=3", "resume must be the directory of one run, got 3"),
         ("resume=https://example.org/run", "no directory https:/example.org/run"),
     ],

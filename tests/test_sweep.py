@@ -47,6 +47,7 @@ def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
         (["sweep=lr", "seed=range(0,0)"], "seed=range(0,0) gives no value to sweep over"),
         (["-m", "seed=range(0,1001)"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
         (["sweep=lr", "seed=range(0,500)"], "the sweep would have 2,500 jobs"),
+        (["sweep=lr", "max_jobs=many"], "max_jobs must be a whole number, got 'many'"),
         (["sweep=lr", "seed=1,1"], "seed is to be swept over 1 twice"),
         (["sweep=lr_bach"], "no 'lr_bach' in group 'sweep'; did you mean 'lr_batch'?"),
         (["-m", "seed=1,2", "hydra/launcher=nothing"], "no 'nothing' in group 'hydra/launcher': neither Hydra nor a"),

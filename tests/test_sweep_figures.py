@@ -68,8 +68,10 @@ def test_the_number_of_runs_is_told() -> None:
 
 
 def test_numbers_within_a_decade_stand_on_an_even_axis() -> None:
-    (axes,) = draw({("100",): [0.5], ("200",): [0.6], ("1000",): [0.7]}, "data.batch_size").axes
+    (axes,) = draw({("100",): [0.5], ("200",): [0.6], ("999",): [0.7]}, "data.batch_size").axes
     assert axes.get_xscale() == "linear"
+    (axes,) = draw({("0.001",): [0.5], ("0.003",): [0.6], ("0.01",): [0.7]}, "optimizer.lr").axes
+    assert axes.get_xscale() == "log", "a whole decade is a step of a learning rate's own scale"
     (axes,) = draw({("0",): [0.5], ("10",): [0.6], ("1000",): [0.7]}, "optimizer.momentum").axes
     assert axes.get_xscale() == "linear", "zero has no place on a logarithmic axis"
 
