@@ -26,7 +26,8 @@ def main(config: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     run = RunDirectory(hydra_config.runtime.output_dir)
-    if run.finished and hydra_config.mode == RunMode.MULTIRUN:  # the sweep goes on, and has done this job before
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    if in_sweep and run.finished:  # the sweep goes on, and has done this job before
         log.info("finished before")
         return results.score(run.read_metrics(), config)
     build.prepare(config)
@@ -44,7 +45,7 @@ def main(config: DictConfig) -> float:
 
         log_results(trainer, description.hyperparameters(config), metrics)
         run.write_metrics(metrics)
-        log.info(results.summary(run, metrics))
+        log.info(results.line(metrics) if in_sweep else results.summary(run, metrics))
     return results.score(metrics, config)
 
 

@@ -42,8 +42,14 @@ def score(metrics: Metrics, config: DictConfig) -> float:
     return math.nan if value is None else value
 
 
+def line(metrics: Metrics) -> str:
+    """What to tell the user at the end of one job among many; the sweep's report tells the rest."""
+    figures = [f"{name} {metrics[name]:.4f}" for name in ("train/acc", "val/acc", "test/acc") if name in metrics]
+    return f"finished: {'  '.join(figures)}  (best epoch {metrics['best_epoch']} of {metrics['epochs']})"
+
+
 def summary(run: RunDirectory, metrics: Metrics) -> str:
-    """What to tell the user at the end: how good, where, and how to look at it."""
+    """What to tell the user at the end of a run: how good, where, and how to look at it."""
     lines = ["", f"{'best epoch':<20} {metrics['best_epoch']} of {metrics['epochs']}"]
     names = {"train": "training accuracy", "val": "validation accuracy", "test": "test accuracy"}
     lines += [

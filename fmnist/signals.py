@@ -1,5 +1,7 @@
 """Signals that ask a program to end: Ctrl-C, SIGTERM, SIGHUP. Imported before torch is."""
 
+import ctypes
+import os
 import signal
 import sys
 import threading
@@ -38,3 +40,20 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Has Linux send SIGTERM to this process when the one that started it has died; other systems are left as they are.
+
+    Else the jobs of a sweep that was killed would work on, and be in the way of the sweep when it goes on.
+    """
+    global _parent
+    _parent = _parent or os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != _parent:  # it died before: what called this was left in a queue
+            sys.exit(128 + signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+_parent = 0

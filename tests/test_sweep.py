@@ -1,6 +1,7 @@
 """Sweeps: what they are made of, and that they go on where they were stopped."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fmnist import sweep_directory
 from fmnist.run_directory import RunDirectory
 from tests.conftest import ROOT, Outcome, one_line, run_command
 from tests.test_command_line import everything_in
@@ -50,7 +52,10 @@ def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
         (["sweep=lr", "max_jobs=many"], "max_jobs must be a whole number, got 'many'"),
         (["sweep=lr", "seed=1,1"], "seed is to be swept over 1 twice"),
         (["sweep=lr_bach"], "no 'lr_bach' in group 'sweep'; did you mean 'lr_batch'?"),
-        (["-m", "seed=1,2", "hydra/launcher=nothing"], "no 'nothing' in group 'hydra/launcher': neither Hydra nor a"),
+        (
+            ["-m", "seed=1,2", "hydra/launcher=nothing"],
+            "no 'nothing' in group 'hydra/launcher': no plugin of Hydra that",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -138,6 +143,58 @@ def test_jobs_beside_each_other_share_the_processor(tmp_path: Path) -> None:
     for path in (tmp_path / "runs/sweeps").rglob("manifest.json"):
         manifest = json.loads(path.read_text())
         assert manifest["threads"] == max(1, manifest["cores"] // 2)
+
+
+PARALLEL = ["-m", "experiment=smoke", "dashboard=none", "seed=1,2,3", "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
+
+
+def test_jobs_beside_each_other_say_which_they_are(tmp_path: Path) -> None:
+    lines = run_command(ROOT / "train.py", *PARALLEL, "trainer.max_epochs=1", cwd=tmp_path).out.splitlines()
+    for number in range(3):
+        assert sum(line.startswith(f"#{number}  epoch 1/1") for line in lines) == 1
+        assert sum(line.startswith(f"#{number}  finished: train/acc") for line in lines) == 1
+
+
+@pytest.mark.slow
+def test_jobs_end_with_the_sweep_that_started_them_and_go_on_with_it(start: Start, tmp_path: Path) -> None:
+    command = [*PARALLEL, "trainer.max_epochs=20", "hydra.launcher.n_jobs=2"]
+    process = start(*command)
+    wait_for_checkpoints(tmp_path / "sweep", 2)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(job.running for job in jobs(tmp_path / "sweep").values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert {job.state for job in sweep_directory.read(tmp_path / "sweep").jobs if job.run} == {"interrupted"}
+    outcome = run_command(ROOT / "train.py", *command, cwd=tmp_path)
+    assert outcome.code == 0
+    assert outcome.out.count("going on after epoch") == 2
+    assert "3 of 3 runs finished" in outcome.out
+
+
+@pytest.mark.slow
+def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, tmp_path: Path) -> None:
+    process = start(*PARALLEL, "trainer.max_epochs=1000", "hydra.launcher.n_jobs=2")
+    wait_for_checkpoints(tmp_path / "sweep", 2)
+    workers = f"/proc/{process.pid}/task/{process.pid}/children"
+    for child in Path(workers).read_text().split():
+        if b"popen_loky" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in out + err
+    assert "error: a job was killed, most often for want of memory; the others were stopped" in err.splitlines()
+    assert "0 of 3 runs finished" in out
+    assert "to go on             python train.py -m experiment=smoke" in out
+
+
+def wait_for_checkpoints(sweep: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(sweep.glob("*/checkpoints/last.ckpt"))) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

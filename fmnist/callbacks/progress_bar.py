@@ -6,9 +6,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from fmnist import terminal
+
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, redrawn seldom, gone when it is full, and absent when the output is not a terminal.
+    """Lightning's bar, redrawn seldom, gone when it is full, and only in a terminal that no other job writes to.
 
     Args:
         refresh_rate: Steps between two redraws, at least 1.
@@ -17,7 +19,7 @@ class ProgressBar(TQDMProgressBar):
     def __init__(self, *, refresh_rate: int) -> None:
         if refresh_rate < 1:
             raise ValueError(f"refresh_rate must be at least 1, got {refresh_rate}")
-        super().__init__(refresh_rate=refresh_rate if sys.stdout.isatty() else 0)
+        super().__init__(refresh_rate=refresh_rate if sys.stdout.isatty() and not terminal.is_shared() else 0)
 
     def init_train_tqdm(self) -> Tqdm:
         bar = super().init_train_tqdm()
