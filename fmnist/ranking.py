@@ -32,6 +32,12 @@ class Statistic:
             return None
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
+    def error_beside(self, other: "Statistic") -> float:
+        """Standard error of the difference of two means; nan if that cannot be told of so few runs."""
+        if self.sd is None or other.sd is None:
+            return math.nan
+        return math.hypot(self.sd / math.sqrt(self.count), other.sd / math.sqrt(other.count))
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -85,6 +91,19 @@ class Ranking:
     @property
     def best(self) -> Setting | None:
         return next((setting for setting, _ in self.judged), None)
+
+    @property
+    def tied(self) -> list[Setting]:
+        """Settings within two standard errors of the best: with other seeds, one of them might have been the best."""
+        if not self.judged:
+            return []
+        (_, best), *others = self.judged
+        return [setting for setting, score in others if abs(best.mean - score.mean) <= 2 * best.error_beside(score)]
+
+    @property
+    def single(self) -> bool:
+        """Whether there are settings to choose among, and no more than one run of any."""
+        return len(self.judged) > 1 and all(score.count == 1 for _, score in self.judged)
 
     @property
     def runs(self) -> int:

@@ -1,13 +1,16 @@
 """The report of a sweep in words: for the terminal, and as Markdown. Imported without torch."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fmnist import sweep_directory
-from fmnist.ranking import Ranking, Statistic, short
+from fmnist.ranking import SEED, Ranking, Setting, Statistic, short
 from fmnist.sweep_directory import Job, SweepDirectory
 
 SHOWN = 20  # settings in the terminal's table, and lines of what is to be said beside it
+REPEATED = 3  # settings that are worth repeating, if there was one run of each
+REPETITIONS = 5  # with so many other seeds
 WIDTH = 120  # of a line in the terminal
 
 Table = list[list[str]]
@@ -22,7 +25,7 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
             lines.append(f"and {len(rows) - SHOWN} more settings, see report.md")
         lines.append("")
     notes = [*_remarks(ranks), *_unfinished(sweep)]
-    lines += [_cut(note, WIDTH) for note in notes[:SHOWN]]
+    lines += [note if "python train.py" in note else _cut(note, WIDTH) for note in notes[:SHOWN]]
     if len(notes) > SHOWN:
         lines.append(f"and {len(notes) - SHOWN} more lines, see report.md")
     if not sweep.complete:
@@ -101,12 +104,34 @@ def _remarks(ranks: Ranking) -> Iterator[str]:
     if ranks.best and ranks.best.test:
         test = ranks.best.test
         yield f"{'test accuracy':<20} {test.mean:.4f}{_spread(test)}, of the best setting alone"
+    if ranks.tied:
+        which = ", ".join(_setting(ranks, setting) for setting in ranks.tied)
+        yield f"{'not told apart':<20} {which}: within two standard errors of the best"
+    if ranks.single:
+        yield f"{'one run of each':<20} which says little: repeat the best with other seeds before you choose"
+        for setting in [setting for setting, _ in ranks.judged][:REPEATED]:
+            yield f"{'to repeat':<20} {_repetition(setting.finished[0])}"
     for setting in ranks.settings:
         if lacking := len(setting.finished) - len(setting.figures):
-            which = _words(zip(ranks.parameters, setting.values, strict=True)) or "the setting"
+            which = _setting(ranks, setting)
             yield f"{which}: {ranks.metric} is missing or not finite in {lacking} of {len(setting.finished)} runs"
     if ranks.otherwise:
         yield f"{ranks.otherwise} of {len(ranks.settings)} settings monitor another metric than {ranks.metric}"
+
+
+def _setting(ranks: Ranking, setting: Setting) -> str:
+    return _words(zip(ranks.parameters, setting.values, strict=True)) or "the setting"
+
+
+def _repetition(job: Job) -> str:
+    """A command that runs a job's setting with other seeds.
+
+    The group ``sweep`` is left out: what its files say of a job is in the job's own overrides, but for ``test``.
+    """
+    seed = int(job.overrides.get(SEED, "0"))
+    overrides = [f"{name}={value}" for name, value in job.overrides.items() if name not in (SEED, "sweep", "test")]
+    seeds = ",".join(str(seed + number) for number in range(1, 1 + REPETITIONS))
+    return shlex.join(["python", "train.py", "-m", *overrides, f"seed={seeds}", "test=false"])
 
 
 def _spread(statistic: Statistic) -> str:

@@ -2,10 +2,12 @@
 
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +94,29 @@ def test_only_the_seed_swept_gives_one_row() -> None:
 def test_one_run_has_no_standard_deviation() -> None:
     assert Statistic.of([0.7]) == Statistic(0.7, None, 1)
     assert Statistic.of([]) is None
+
+
+@given(figures)
+def test_what_is_not_told_apart_from_the_best_is_within_two_of_welchs_t(figures: Figures) -> None:
+    found = ranking.of(jobs(figures, ["optimizer", "lr"]))
+    assert found.best is not None
+    best = found.best.figures
+    tied = [setting.values for setting in found.tied]
+    for setting, score in found.judged[1:]:
+        if score.sd is None or len(best) == 1:
+            assert setting.values not in tied
+            continue
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of equal figures
+            t = abs(scipy.stats.ttest_ind(best, setting.figures, equal_var=False).statistic)
+        if math.isfinite(t) and abs(t - 2) > 1e-6 and max(score.sd, statistics.stdev(best)) > 1e-9:
+            assert (setting.values in tied) == (t < 2)
+
+
+def test_one_run_of_each_setting_is_told_from_several() -> None:
+    assert ranking.of(jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])).single
+    assert not ranking.of(jobs({("a",): [0.5, 0.6], ("b",): [0.4]}, ["optimizer"])).single
+    assert not ranking.of(jobs({("a",): [0.5]}, ["optimizer"])).single
 
 
 def test_a_setting_with_a_figure_that_is_not_finite_is_ranked_last_however_good_the_others_are() -> None:
