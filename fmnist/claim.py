@@ -36,7 +36,7 @@ def check_free(run: RunDirectory) -> None:
         content = "a finished run"
     elif run.hydra.exists():
         content = f"a run that did not finish (resume={path} continues it)"
-    elif run.sweep.exists() or (path / "multirun.yaml").exists():
+    elif run.sweep.exists():
         content = "a sweep"
     else:
         content = "files that are not a run's"

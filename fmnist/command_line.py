@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
@@ -82,6 +83,14 @@ def at_end(act: Callable[[], None]) -> None:
     _last_acts.append(act)
 
 
+# Mistakes of the user's that Hydra, or a plugin of it, raises as what defects are raised as: how the text begins.
+_VALUE_ERRORS = {
+    "Config group override must be": "a group cannot be null; python train.py --help lists the files to choose from",
+    "No trials are completed yet": "no trial of the search has finished",  # Optuna, with a study in memory
+    "Record does not exist": "no trial of the search has finished",  # and in a file
+}
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Ends the program with one line for a mistake of the user's."""
@@ -89,10 +98,13 @@ def refusing() -> Iterator[None]:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         end(error)
+    except BrokenExecutor:  # joblib's is one
+        end(UserError("a job was killed, most often for want of memory; the others were stopped"))
     except ValueError as error:
-        if not str(error).startswith("Config group override must be"):
+        message = next((known for text, known in _VALUE_ERRORS.items() if str(error).startswith(text)), None)
+        if message is None:
             raise
-        sys.exit("error: a group cannot be null: choose one of its files (python train.py --help lists them)")
+        end(UserError(message))
 
 
 def end(error: BaseException) -> NoReturn:
@@ -110,7 +122,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         known = f"{did_you_mean(name, error.options)} (there are: {', '.join(error.options)})"
         if group.startswith("hydra/"):
-            known = f": neither Hydra nor a plugin of it that is installed has one{known}"
+            known = f": no plugin of Hydra that is installed has it; try make setup-extras{known}"
         return f"no '{name}' in group '{group}'{known}"
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")

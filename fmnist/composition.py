@@ -23,6 +23,8 @@ _TARGETS = re.compile(
     r"fmnist\.guard\.Guard|(hydra_plugins|hydra\._internal\.core_plugins)(\.\w+)+"
     r"|optuna\.samplers\.\w+Sampler"  # which Hydra's Optuna sweeper builds
 )
+# Of Optuna's sweeper: it imports and calls the one, and may unpickle what the other sends (as Redis does).
+_OPTUNAS = {"hydra.sweeper.custom_search_space": "None", "hydra.sweeper.storage": r"None|sqlite:///[^?]*"}
 _HANDLERS = ("fmnist.terminal.ConsoleHandler", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -69,6 +71,8 @@ def check(config: DictConfig, overrides: Sequence[str]) -> None:
     for part in _BUILT:
         for key, value in _leaves(section[part], f"hydra.{part}"):
             _check_leaf(config, key, value)
+            if key in _OPTUNAS and key not in typed and not re.fullmatch(_OPTUNAS[key], str(value)):
+                raise UserError(f"a file sets {key} to {value}; say it on the command line, or take it out")
 
 
 def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:

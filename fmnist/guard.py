@@ -13,11 +13,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist import claim, resumption, sweep
+from fmnist import claim, manifest, resumption, search, sweep, sweep_directory, terminal
 from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
-from fmnist.signals import interruptible
+from fmnist.signals import end_with_parent, interruptible
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +59,26 @@ class Guard(Callback):
                 _check(compose("train", overrides), directory)
             goes_on = sweep.take(directory, config)
             _until_the_end.enter_context(directory.locked())
+            if search.is_search(config):
+                search.quieten()
+                if goes_on:
+                    search.go_on(config)
         if goes_on:
             log.info("going on with the sweep in %s", directory.shown)
         at_end(_until_the_end.close)
         at_end(lambda: _report(directory))  # before that
 
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        # Hydra's own sweeper raises after the last job if one has failed, and comes by here only if none has.
+        jobs = sweep_directory.read(RunDirectory(config.hydra.sweep.dir).path).jobs
+        if any(job.state == manifest.FAILED for job in jobs):
+            sys.exit(1)
+
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
+            if not str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
+                terminal.share(f"#{config.hydra.job.num}")  # as Hydra numbers them
+                end_with_parent()
             run = RunDirectory(config.hydra.runtime.output_dir)
             with _stopping():  # if the disk refuses this job's directory, it would refuse the next one's, too
                 claim.for_job(run, _contents(config, run))
@@ -76,7 +89,9 @@ class Guard(Callback):
         error = job_return._return_value  # the property would raise it
         mistake = isinstance(error, _mistakes())
         if config.hydra.mode == RunMode.MULTIRUN:  # Hydra goes on with the other jobs and raises after the last
-            log.error("job %s failed: %s", config.hydra.job.num, error, exc_info=None if mistake else error)
+            log.error("job #%s failed: %s", config.hydra.job.num, error, exc_info=None if mistake else error)
+            # All has been told here, and the report says it again.
+            job_return.return_value = UserError(f"job #{config.hydra.job.num} failed, see above")
         elif mistake:
             end(UserError(" ".join(str(error).split())))
         else:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist import claim
+from fmnist import claim, search
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
@@ -45,8 +46,12 @@ def trial_jobs(config: DictConfig) -> Iterator[list[str]]:
             if override.is_range_sweep():
                 values = list(dict.fromkeys([values[0], values[-1]]))  # what lies between is as right as its ends
             sweeps[key] = [f"{key}={value}" for value in values]
+        elif override.is_interval_sweep():
+            interval = override.value()
+            assert isinstance(interval, IntervalSweep)
+            sweeps[key] = [f"{key}={value}" for value in (interval.start, interval.end)]
     check_value("max_jobs", config.max_jobs, int)
-    jobs = math.prod(counts.values())
+    jobs = search.trials(config) if search.is_search(config) else math.prod(counts.values())
     if jobs > config.max_jobs:
         raise UserError(f"the sweep would have {jobs:,} jobs; if you mean it, add max_jobs={jobs}")
     first = {key: jobs[0] for key, jobs in sweeps.items()}
@@ -68,7 +73,7 @@ def take(sweep: RunDirectory, config: DictConfig) -> bool:
     wanted = OmegaConf.to_yaml(OmegaConf.create(overrides(config)))
     path = sweep.sweep / "overrides.yaml"
     if not path.is_file():
-        claim.for_sweep(sweep, {path.name: wanted})
+        claim.for_sweep(sweep, {path.name: wanted, "hydra.yaml": OmegaConf.to_yaml(config.hydra)})
         return False
     begun = path.read_text()
     if begun != wanted:

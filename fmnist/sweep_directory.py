@@ -71,10 +71,9 @@ def read(path: Path) -> SweepDirectory:
     run = RunDirectory(path)
     if run.hydra.exists():
         raise UserError(f"{path} is the directory of one run; a sweep's holds a directory for each of its runs")
-    multirun = path / "multirun.yaml"  # which Hydra writes when the sweep begins, after the directory was taken
-    if not multirun.exists() and not run.sweep.exists():
-        raise UserError(f"{path} is no directory of a sweep: it has no multirun.yaml")
-    hydra = _mapping(_mapping(_load(multirun)).get("hydra"))
+    if not run.sweep.exists():
+        raise UserError(f"{path} is no directory of a sweep: it has no {run.sweep.name}")
+    hydra = _mapping(_load(run.sweep / "hydra.yaml"))
     begun = [_job(RunDirectory(job.parent)) for job in sorted(path.glob("**/.hydra"))]
     return SweepDirectory(run, _with_planned(begun, hydra), _command(run, hydra))
 

@@ -55,6 +55,8 @@ def composed() -> Callable[..., DictConfig]:
     """Composes the configuration for a list of overrides."""
 
     def compose_with(*overrides: str) -> DictConfig:
+        if "sweep=search" in overrides:
+            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose("train", list(overrides))
 

@@ -39,7 +39,8 @@ def make_sweep(
         task += [f"{key}={','.join(values)}" for key, values in grid.items()]
         sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None}
     hydra = {"overrides": {"hydra": [f"hydra.sweep.dir={path}", "hydra.mode=MULTIRUN"], "task": task}}
-    (path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {**hydra, "sweeper": dict(sweeper)}}))
+    (path / ".sweep").mkdir()
+    (path / ".sweep/hydra.yaml").write_text(yaml.safe_dump({**hydra, "sweeper": dict(sweeper)}))
     for values in itertools.product(*grid.values()):
         job = dict(zip(grid, values, strict=True))
         if (figures := metrics(job)) is not None:

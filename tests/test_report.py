@@ -114,7 +114,7 @@ def test_a_report_made_again_is_the_same_to_the_byte(sweep: Path, monkeypatch: p
     monkeypatch.chdir(sweep.parent)
     report.write(Path("sweep"))
     assert files() == before
-    assert sorted(path.name for path in sweep.iterdir() if path.is_file()) == sorted([*before, "multirun.yaml"])
+    assert sorted(path.name for path in sweep.iterdir() if path.is_file()) == sorted(before)
 
 
 def test_jobs_that_did_not_finish_are_listed_with_what_went_wrong(sweep: Path) -> None:
@@ -144,7 +144,7 @@ def test_jobs_that_did_not_finish_are_listed_with_what_went_wrong(sweep: Path) -
 
 
 def test_without_a_plan_each_job_is_continued_by_itself(sweep: Path) -> None:
-    (sweep / "multirun.yaml").write_text("")
+    (sweep / ".sweep/hydra.yaml").write_text("")
     job = make_job(sweep, {"optimizer.lr": "0.5", "seed": "0"}, None)
     assert f"to go on             python train.py resume={job}" in report.write(sweep)
 

@@ -445,6 +445,24 @@ def test_a_file_cannot_make_hydra_build_what_is_not_hydras(
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("storage", "redis://127.0.0.1/0"),
+        ("storage", "postgresql://somewhere/x"),
+        ("custom_search_space", "torch.utils.collect_env.run"),
+    ],
+)
+def test_what_optunas_sweeper_would_call_or_unpickle_counts_on_the_command_line_alone(key: str, value: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    sweeper = {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", "storage": None}
+    OmegaConf.update(config, "hydra.sweeper", sweeper | {key: value}, merge=False)
+    with pytest.raises(UserError, match=f"^a file sets hydra.sweeper.{key} to {re.escape(value)}"):
+        composition.check(config, [])
+    composition.check(config, [f"hydra.sweeper.{key}={value}"])
+
+
+@pytest.mark.parametrize(
     "target",
     [
         "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",

@@ -173,7 +173,7 @@ def test_without_a_readable_plan_what_was_begun_is_all_that_is_known(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
-    (path / "multirun.yaml").write_bytes(content)
+    (path / ".sweep/hydra.yaml").write_bytes(content)
     assert states(path) == ["finished"] * 2
 
 
@@ -181,5 +181,5 @@ def test_a_directory_that_hydra_had_not_filled_is_of_a_job_that_was_not_started(
     path = make_sweep(tmp_path / "s", {"seed": ["0"]}, some_of_none)
     (path / "seed-0/.hydra").mkdir(parents=True)
     assert states(path) == ["not started"]
-    (path / "multirun.yaml").write_text(yaml.safe_dump({}))
+    (path / ".sweep/hydra.yaml").write_text(yaml.safe_dump({}))
     assert states(path) == ["not started"]

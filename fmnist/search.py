@@ -1,0 +1,68 @@
+"""A search: a sweep for which Optuna chooses the values, one trial after the other. Imported before torch is.
+
+Its study is a file in the sweep's directory, see ``conf/sweep/search.yaml``.
+"""
+
+import logging
+import warnings
+
+from omegaconf import DictConfig, open_dict
+
+from fmnist.errors import UserError
+
+
+def is_search(config: DictConfig) -> bool:
+    return str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.hydra_optuna_sweeper.")
+
+
+def trials(config: DictConfig) -> int:
+    """How many jobs a search is to have.
+
+    Raises:
+        UserError: None.
+    """
+    count: int = config.hydra.sweeper.n_trials
+    if count < 1:
+        raise UserError(f"hydra.sweeper.n_trials must be at least 1, got {count}")
+    return count
+
+
+def quieten() -> None:
+    """Keeps Optuna from saying of the study what Hydra says again."""
+    from optuna.logging import set_verbosity
+
+    set_verbosity(logging.WARNING)
+
+
+def go_on(config: DictConfig) -> None:
+    """Changes what Hydra is about to run, so that a search goes on instead of starting anew.
+
+    Trials that were finished count. Those that were interrupted or failed come first, with the same values, so that
+    their runs are continued. Optuna chooses the others, knowing all that was found; it does not remember where it was
+    among its random numbers, so they are not those that would have come without the interruption.
+    """
+    sweeper = config.hydra.sweeper
+    if not (sweeper.storage and sweeper.study_name):  # the study was in memory, and is gone
+        return
+    import optuna
+    from optuna.trial import TrialState
+
+    try:
+        study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
+    except KeyError:  # stopped before there was one
+        return
+    begun = study.trials
+    done = [trial.params for trial in begun if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
+    for trial in begun:
+        if trial.state == TrialState.RUNNING:  # nobody runs it: the directory is ours
+            study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params and trial.params not in done:
+            done.append(trial.params)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so it was in Optuna 2
+                study.enqueue_trial(trial.params)
+    complete = sum(trial.state == TrialState.COMPLETE for trial in begun)
+    with open_dict(sweeper):
+        sweeper.n_trials = max(0, sweeper.n_trials - complete)
+        if sweeper.sampler.get("seed") is not None:  # the same random numbers again would choose the same values again
+            sweeper.sampler.seed += len(begun)
