@@ -1,4 +1,4 @@
-"""The networks: from raw pixels to logits."""
+"""The lesson's network: from raw pixels to logits."""
 
 import torch
 import torch.nn.functional as F

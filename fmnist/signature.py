@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from typeguard import TypeCheckError, check_type
@@ -57,6 +57,7 @@ _WORDS: dict[Any, str] = {
     str: "text",
     bool: "true or false",
     type(None): "null",
+    Sequence[int]: "a list of whole numbers, such as [32,64]",
 }
 
 

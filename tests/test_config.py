@@ -176,6 +176,23 @@ def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.widths=3", r"model\.widths must be a list of whole numbers, such as \[32,64\], got 3"),
+        ("model.widths=abc", r"model\.widths must be a list of whole numbers, .* got 'abc'"),
+        ("model.widths=[a]", r"model\.widths must be whole numbers of at least 1, got \['a'\]"),
+        ("model.widths=[8,8,8,8,8]", r"model\.widths must be of 1 to 4 blocks"),
+        ("model.stem_stride=3", r"model\.stem_stride must be 1 or 2, got 3"),
+    ],
+)
+def test_a_wrong_value_for_the_residual_network_is_told_likewise(
+    override: str, message: str, composed: Composed, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build.check(composed("model=residual", override), RunDirectory(tmp_path))
+
+
+@pytest.mark.parametrize(
     "override", ["trainer.max_epochs=3", "optimizer.lr=1", "optimizer.lr=1e-3", "threads=null", "trainer.devices=auto"]
 )
 def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Path) -> None:
