@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 
 class Constant(LRScheduler):
@@ -68,6 +68,43 @@ class OneCycle(OneCycleLR):
             final_div_factor=start_factor / end_factor,  # torch divides the first rate, not the peak
             cycle_momentum=False,
         )
+
+
+class Linear(LambdaLR):
+    """Straight up to the optimizer's learning rate and straight down again.
+
+    Args:
+        optimizer: Its learning rate is the peak.
+        total_steps: Optimizer steps until the end.
+        warmup: Fraction of the steps that go up, at least 0 and below 1.
+        start_factor: First learning rate as a fraction of the peak, from 0 to 1.
+        end_factor: What the learning rate comes down to, at the end of the last step, as a fraction of the peak, from 0
+            to 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        total_steps: float,
+        warmup: float = 0.2,
+        start_factor: float = 0.2,
+        end_factor: float = 0.0,
+    ) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must be at least 0 and below 1, got {warmup}")
+        for name, factor in (("start_factor", start_factor), ("end_factor", end_factor)):
+            if not 0 <= factor <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {factor}")
+        end = _end(total_steps)
+        peak = min(round(warmup * end), end - 1)
+
+        def factor_at(step: int) -> float:
+            if step < peak:
+                return start_factor + (1 - start_factor) * step / peak
+            return 1 + (end_factor - 1) * min((step - peak) / (end - peak), 1)
+
+        super().__init__(optimizer, factor_at)
 
 
 def rates(schedule: Callable[..., LRScheduler], optimizer: Optimizer, *, total_steps: int) -> list[float]:

@@ -204,6 +204,7 @@ def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Pat
     [
         (["callbacks=early_stopping", "data.val_size=0"], r"early_stopping needs a validation set"),
         (["scheduler=cosine", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
+        (["scheduler=linear", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
         (["scheduler=onecycle", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
     ],
 )

@@ -88,7 +88,7 @@ def test_a_run_that_trains_on_and_is_killed_knows_how_far(
     assert "is less than the run's 200" in one_line(train_here("resume=moved", "trainer.max_epochs=5"))
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "onecycle"])
 def test_a_schedule_that_was_planned_for_the_end_is_not_trained_on(
     schedule: str, train_here: TrainHere, tmp_path: Path
 ) -> None:

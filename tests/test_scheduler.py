@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fmnist.scheduler import Constant, Cosine, OneCycle
+from fmnist.scheduler import Constant, Cosine, Linear, OneCycle
 
 STEPS = 100
 
@@ -46,6 +49,65 @@ def test_onecycle_goes_up_to_the_optimizers_rate_and_down_to_the_end() -> None:
     assert curve[peak:STEPS] == sorted(curve[peak:STEPS], reverse=True)
 
 
+FRACTIONS = st.floats(0, 1)
+
+
+@given(warmup=st.integers(0, STEPS - 1), start_factor=FRACTIONS, end_factor=FRACTIONS)
+def test_linear_goes_straight_up_and_straight_down(warmup: int, start_factor: float, end_factor: float) -> None:
+    curve = 0.1 * np.interp(range(STEPS + 1), [warmup, STEPS], [1, end_factor])
+    curve[:warmup] = 0.1 * np.interp(range(warmup), [0, warmup], [start_factor, 1])
+    factors = {"start_factor": start_factor, "end_factor": end_factor}
+    found = rates(lambda o: Linear(o, total_steps=STEPS, warmup=warmup / STEPS, **factors))
+    assert found == pytest.approx(curve.tolist())
+    assert max(found) == found[warmup] == 0.1
+
+
+def test_linear_that_nearly_only_goes_up_comes_to_its_peak_before_the_end() -> None:
+    found = rates(lambda o: Linear(o, total_steps=STEPS, warmup=0.999))
+    assert (found[STEPS - 1], found[STEPS]) == (0.1, 0.0)
+
+
+def test_linear_without_a_warmup_starts_at_the_peak_and_a_step_more_stays_at_the_end() -> None:
+    found = rates(lambda o: Linear(o, total_steps=STEPS - 1, warmup=0.0, end_factor=0.25))
+    assert found[0] == 0.1
+    assert found[-2:] == pytest.approx([0.025, 0.025])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+def test_linear_goes_on_from_its_state_to_the_last_bit(warmup: float) -> None:
+    def scheduler() -> tuple[SGD, Linear]:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return optimizer, Linear(optimizer, total_steps=STEPS, warmup=warmup)
+
+    def walk(optimizer: SGD, schedule: Linear, steps: int) -> list[float]:
+        result = []
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+            result.append(optimizer.param_groups[0]["lr"])
+        return result
+
+    whole = walk(*scheduler(), STEPS)
+    optimizer, schedule = scheduler()
+    walk(optimizer, schedule, 40)
+    resumed_optimizer, resumed = scheduler()
+    resumed_optimizer.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    assert walk(resumed_optimizer, resumed, 60) == whole[40:]
+
+
+@pytest.mark.parametrize("schedule", [Constant, Cosine, Linear, OneCycle])
+def test_every_group_of_parameters_has_the_same_rate(schedule: Callable[..., LRScheduler]) -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "weight_decay": decay} for decay in (0.1, 0.0)]
+    optimizer = SGD(groups, lr=0.1)
+    scheduler = schedule(optimizer, total_steps=STEPS)
+    for _ in range(STEPS - 1):
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert first == second
+        optimizer.step()
+        scheduler.step()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -54,6 +116,10 @@ def test_onecycle_goes_up_to_the_optimizers_rate_and_down_to_the_end() -> None:
         (lambda o: OneCycle(o, total_steps=STEPS, warmup=1.0), "warmup must be above 0 and below 1, got 1.0"),
         (lambda o: OneCycle(o, total_steps=STEPS, start_factor=0.0), "start_factor must be above 0 and at most 1"),
         (lambda o: OneCycle(o, total_steps=STEPS, end_factor=2.0), "end_factor must be above 0 and at most 1"),
+        (lambda o: Linear(o, total_steps=STEPS, warmup=-0.1), "warmup must be at least 0 and below 1, got -0.1"),
+        (lambda o: Linear(o, total_steps=STEPS, warmup=1.0), "warmup must be at least 0 and below 1, got 1.0"),
+        (lambda o: Linear(o, total_steps=STEPS, start_factor=1.1), "start_factor must be from 0 to 1, got 1.1"),
+        (lambda o: Linear(o, total_steps=STEPS, end_factor=math.nan), "end_factor must be from 0 to 1, got nan"),
     ],
 )
 def test_an_argument_out_of_range_is_named(make: Callable[[Optimizer], LRScheduler], message: str) -> None:
@@ -61,7 +127,7 @@ def test_an_argument_out_of_range_is_named(make: Callable[[Optimizer], LRSchedul
         rates(make)
 
 
-@pytest.mark.parametrize("schedule", [Cosine, OneCycle])
+@pytest.mark.parametrize("schedule", [Cosine, Linear, OneCycle])
 def test_a_schedule_with_an_end_refuses_a_run_without_one(schedule: Callable[..., LRScheduler]) -> None:
     with pytest.raises(ValueError, match=r"must be finite: set trainer\.max_epochs"):
         rates(lambda o: schedule(o, total_steps=math.inf))
