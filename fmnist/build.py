@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     "seed": int,
     "threads": int | None,
     "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
+    "label_smoothing": float,
     "test": bool,
     "max_jobs": int,
     "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
@@ -43,7 +44,6 @@ SETTINGS: dict[str, Any] = {
     "monitor.mode": Literal["max", "min"],
 }
 
-LATER = ("max_jobs", "resume", "trust")  # keys that came later, and mean nothing for a run without them
 KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 
@@ -92,7 +92,7 @@ def check_settings(config: DictConfig) -> None:
     for key in config:
         if key not in KEYS:
             raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
-    if lacking := [key for key in KEYS if key not in config and key not in LATER]:
+    if lacking := [key for key in KEYS if key not in config]:
         raise UserError(f"the configuration lacks {', '.join(lacking)}; is it of another version of this project?")
     trusted(config)
     for key, hint in SETTINGS.items():
@@ -101,6 +101,8 @@ def check_settings(config: DictConfig) -> None:
         raise UserError(f"seed must be from 0 to {MAX_SEED}, got {config.seed}")
     if config.threads is not None and config.threads < 1:
         raise UserError(f"threads must be at least 1, got {config.threads}")
+    if not 0 <= config.label_smoothing < 1:
+        raise UserError(f"label_smoothing must be at least 0 and below 1, got {config.label_smoothing}")
 
 
 def prepare(config: DictConfig) -> None:
@@ -122,6 +124,7 @@ def classifier(config: DictConfig) -> Classifier:
         optimizer=instantiate(config, "optimizer"),
         scheduler=instantiate(config, "scheduler"),
         num_classes=num_classes,
+        label_smoothing=config.label_smoothing,
         seed=config.seed,
         compile_mode=config.compile,
     )

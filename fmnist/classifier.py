@@ -41,6 +41,8 @@ class Classifier(LightningModule):
         optimizer: Makes the optimizer.
         scheduler: Makes the learning rate schedule, which is stepped after each optimizer step.
         num_classes: Number of logits.
+        label_smoothing: Share of the target that is spread over all classes while training, at least 0 and below 1
+            (https://arxiv.org/abs/1512.00567). It is part of the ``train/loss``, and of no other.
         seed: Seed of every random choice within the training steps, such as dropout.
         compile_mode: A mode of ``torch.compile``, which then compiles the network when training starts; None runs it
             eagerly.
@@ -53,6 +55,7 @@ class Classifier(LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
         num_classes: int = 10,
+        label_smoothing: float = 0.0,
         seed: int = 0,
         compile_mode: str | None = None,
     ) -> None:
@@ -61,6 +64,7 @@ class Classifier(LightningModule):
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
         self.seed = seed
         self.compile_mode = compile_mode
         self.train_metrics = EpochMetrics(num_classes)
@@ -89,7 +93,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, targets)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self.train_metrics.update(loss.detach(), logits.detach(), targets)
         # One call of self.log costs as much as a layer of a small network, so only when it is written.
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -18,6 +18,9 @@ from yaml import YAMLError
 from fmnist import atomic
 from fmnist.errors import UserError
 
+# Keys of the configuration that came after the first runs, and what runs do that know nothing of them.
+LATER: dict[str, Any] = {"max_jobs": 1000, "resume": None, "trust": [], "label_smoothing": 0.0}
+
 
 class RunDirectory:
     """One directory for one run; nobody else writes into it.
@@ -105,7 +108,7 @@ class RunDirectory:
                 leftover.unlink()
 
     def read_configuration(self) -> DictConfig:
-        """What Hydra composed, as it was written.
+        """What Hydra composed, with the keys that came later.
 
         Raises:
             UserError: There is no run, or the file is damaged.
@@ -121,6 +124,8 @@ class RunDirectory:
             raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
         if not isinstance(config, DictConfig):
             raise UserError(f"cannot read {path}: it holds no configuration")
+        for key, value in LATER.items():
+            config.setdefault(key, value)
         return config
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:

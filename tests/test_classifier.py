@@ -1,10 +1,12 @@
 """The LightningModule: random numbers, number of log calls, learning rate steps."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -33,11 +35,22 @@ class Network(nn.Module):
         return logits
 
 
-def classifier(scheduler: Any = Constant) -> Classifier:
+class Doubles(nn.Module):
+    """A network that calculates in float64."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images.double() / 255)
+        return logits
+
+
+def classifier(scheduler: Any = Constant, **arguments: Any) -> Classifier:
     torch.manual_seed(1)
-    return Classifier(
-        network=Network(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1), scheduler=scheduler, seed=5
-    )
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    return Classifier(**{"network": Network(), "optimizer": optimizer, "scheduler": scheduler, "seed": 5} | arguments)
 
 
 @pytest.fixture
@@ -118,6 +131,23 @@ def test_the_epochs_loss_is_the_mean_over_samples_though_the_last_batch_is_short
     assert [size for _, size in losses] == [10] * 9 + [5]
     mean = sum(loss * size for loss, size in losses) / SIZE
     assert fit.callback_metrics["train/loss"].item() == pytest.approx(mean)
+
+
+def test_labels_are_smoothed_in_training_alone(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+    """Against the cross entropy of the targets written out: 0.3 of each spread evenly over ten classes."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)).to(torch.double)
+    module = classifier(network=Doubles(network), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(module, loader, loader)
+
+    samples: Any = loader.dataset
+    with torch.no_grad():
+        probabilities = network(samples.images.double() / 255).log_softmax(dim=1)
+    hard = F.one_hot(samples.labels, 10).double()
+    smooth = 0.7 * hard + 0.3 * torch.full((SIZE, 10), 0.1, dtype=torch.double)
+    for name, targets in (("train/loss", smooth), ("val/loss", hard)):
+        expected = -(targets * probabilities).sum(dim=1).mean().item()
+        assert fit.callback_metrics[name].item() == pytest.approx(expected, rel=1e-6), name
 
 
 def test_a_sanity_check_does_not_enter_the_epochs_figures(tmp_path: Path, loader: DataLoader[Batch]) -> None:

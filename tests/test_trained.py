@@ -88,6 +88,18 @@ def test_weights_of_another_network_are_refused_with_the_keys_that_differ(run: R
     assert "network.out.bias is [11] and should be [10]" in message
 
 
+def test_a_run_of_before_a_key_came_loads_as_if_it_had_had_it(run: RunDirectory) -> None:
+    images = torch.randint(256, (5, 1, 28, 28), dtype=torch.uint8)
+    expected = fmnist.load(run.path)(images)
+    path = run.hydra / "config.yaml"
+    config: Any = OmegaConf.load(path)
+    for key in ("max_jobs", "resume", "trust", "label_smoothing"):
+        del config[key]
+    OmegaConf.save(config, path)
+    assert torch.equal(fmnist.load(run.path)(images), expected)
+    assert build.classifier(run.read_configuration()).label_smoothing == 0
+
+
 @pytest.mark.parametrize("content", ["", "[]", "a: [", "seed: x\n", "\x00"])
 def test_a_configuration_that_cannot_be_read_is_refused(run: RunDirectory, content: str) -> None:
     (run.hydra / "config.yaml").write_text(content)
