@@ -73,8 +73,7 @@ def check_longer(config: DictConfig, max_epochs: int) -> None:
     module = classifier(config)
     before, after = (epochs * 10 for epochs in (max_epochs, config.trainer.max_epochs))  # ten steps tell
     planned, wanted = (
-        scheduler.rates(module.scheduler, module.optimizer(module.network.parameters()), total_steps=steps)
-        for steps in (before, after)
+        scheduler.rates(module.scheduler, module.make_optimizer(), total_steps=steps) for steps in (before, after)
     )
     if planned != wanted[:before]:
         raise UserError(
@@ -130,7 +129,7 @@ def classifier(config: DictConfig) -> Classifier:
     )
     # To call each of them once is the way to learn whether they fit.
     with blaming(config, "optimizer"):
-        optimizer = module.optimizer(module.network.parameters())
+        optimizer = module.make_optimizer()
     with blaming(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)

@@ -1,6 +1,5 @@
 """The LightningModule: cross entropy, metrics, and what optimizes the network."""
 
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -16,13 +15,8 @@ from fmnist.batches import Batch
 from fmnist.divergence import Watch
 from fmnist.logger import log_at_once
 from fmnist.metrics import EpochMetrics, EvaluationMetrics
+from fmnist.optimizer import OptimizerFactory, make_optimizer
 from fmnist.seeding import Stream, derive_seed, seed_generators
-
-
-class OptimizerFactory(Protocol):
-    """An optimizer that lacks only its parameters."""
-
-    def __call__(self, params: Iterable[nn.Parameter], /) -> Optimizer: ...
 
 
 class SchedulerFactory(Protocol):
@@ -71,6 +65,7 @@ class Classifier(LightningModule):
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes)
         self._watch = Watch()
+        self._decay_all = False
         self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)  # for the graph
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -148,8 +143,15 @@ class Classifier(LightningModule):
         figures = {f"{split}/{name}": value for name, value in metrics.compute().items()}
         self.log_dict(figures, logger=logger, batch_size=1)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # A run that began when all parameters decayed has one group of them, and goes on as it began.
+        self._decay_all = len(checkpoint["optimizer_states"][0]["param_groups"]) == 1
+
+    def make_optimizer(self) -> Optimizer:
+        return make_optimizer(self.optimizer, self.network, decay_all=self._decay_all)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(self.network.parameters())
+        optimizer = self.make_optimizer()
         scheduler = self.scheduler(optimizer, total_steps=self.trainer.estimated_stepping_batches)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": "step", "name": "lr"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]

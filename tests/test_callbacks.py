@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +21,14 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
+from torch.optim import SGD
 
 from fmnist import figures
 from fmnist.callbacks.epoch_report import EpochReport
 from fmnist.callbacks.interruption import Interruption
+from fmnist.callbacks.learning_rate import LearningRate
 from fmnist.run_directory import RunDirectory
+from fmnist.scheduler import Linear
 from tests.conftest import ROOT, Outcome
 from tests.test_classifier import classifier, loader, trainer
 
@@ -81,6 +85,32 @@ def test_the_seconds_of_an_epoch_are_those_of_its_steps(
         seconds = [float(number) for number in re.findall(r"\((\d+\.\d) s\)", caplog.messages[-1])]
         assert len(seconds) == 2
         assert max(seconds) < 0.4
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_learning_rate_is_one_curve_however_many_groups_of_parameters_there_are(
+    accumulated: int, weight_decay: float, tmp_path: Path, loader: Any
+) -> None:
+    module = classifier(partial(Linear, warmup=0.0), optimizer=partial(SGD, lr=0.1, weight_decay=weight_decay))
+    logger = CSVLogger(tmp_path, name="csv", version="")
+    fit = trainer(
+        tmp_path,
+        callbacks=[LearningRate()],
+        logger=logger,
+        log_every_n_steps=5,
+        accumulate_grad_batches=accumulated,
+    )
+    fit.fit(module, loader, loader)
+    assert len(fit.optimizers[0].param_groups) == (2 if weight_decay else 1)
+    with (tmp_path / "csv/metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["lr"]]
+    steps = 2 * 10 // accumulated
+    assert {int(row["step"]): float(row["lr"]) for row in rows} == pytest.approx(
+        {step: 0.1 * (1 - step / steps) for step in range(4, steps, 5)}
+    )
+    assert len(rows) == steps // 5
+    assert not any("pg" in name for name in rows[0])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from fmnist.batches import Batch, Batches
 from fmnist.classifier import Classifier
 from fmnist.data import ImageDataset
+from fmnist.optimizer import OptimizerFactory
 from fmnist.scheduler import Constant, Cosine
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
@@ -76,19 +77,50 @@ def trainer(tmp_path: Path, **arguments: Any) -> Trainer:
     return Trainer(**(defaults | arguments))
 
 
-def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tmp_path: Path, loader: DataLoader[Batch]) -> None:
-    whole = classifier()
+OPTIMIZERS = {
+    "no decay": partial(torch.optim.SGD, lr=0.1),
+    "decay": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.3),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(
+    optimizer: OptimizerFactory, tmp_path: Path, loader: DataLoader[Batch]
+) -> None:
+    whole = classifier(optimizer=optimizer)
     trainer(tmp_path, max_epochs=3).fit(whole, loader)
 
     first = trainer(tmp_path, max_epochs=1)
-    first.fit(classifier(), loader)
+    first.fit(classifier(optimizer=optimizer), loader)
     first.save_checkpoint(tmp_path / "first.ckpt")
     torch.rand(7)  # whatever else draws in the meantime
-    resumed = classifier()
+    resumed = classifier(optimizer=optimizer)
     trainer(tmp_path, max_epochs=3).fit(resumed, loader, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
 
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_run_that_began_when_all_parameters_decayed_goes_on_as_it_began(
+    tmp_path: Path, loader: DataLoader[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def module() -> Classifier:
+        return classifier(optimizer=OPTIMIZERS["decay"])
+
+    of_now, of_before = module(), module()
+    trainer(tmp_path, max_epochs=3).fit(of_now, loader)
+    with monkeypatch.context() as before:
+        before.setattr(Classifier, "make_optimizer", lambda self: self.optimizer(self.network.parameters()))
+        trainer(tmp_path, max_epochs=3).fit(of_before, loader)
+        first = trainer(tmp_path, max_epochs=1)
+        first.fit(module(), loader)
+        first.save_checkpoint(tmp_path / "first.ckpt")
+    resumed = module()
+    trainer(tmp_path, max_epochs=3).fit(resumed, loader, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+
+    bias = "network.linear.bias"
+    assert torch.equal(resumed.state_dict()[bias], of_before.state_dict()[bias])
+    assert not torch.equal(resumed.state_dict()[bias], of_now.state_dict()[bias])
 
 
 class Recorder(Callback):
