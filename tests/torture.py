@@ -82,6 +82,7 @@ VARIANTS = [
     ["optimizer=sgd", "scheduler=onecycle", "test=false"],
     ["callbacks.early_stopping.patience=1", "optimizer.lr=0.3"],  # stops early
     ["logger=csv", "monitor.metric=val/loss", "monitor.mode=min"],
+    ["+callbacks.ema={_target_:fmnist.callbacks.ema.EMA,decay:0.8}", "scheduler=linear", "label_smoothing=0.1"],
 ]
 
 
