@@ -19,7 +19,8 @@ class EMA(WeightAveraging):
 
     Args:
         decay: Share of the average that each step keeps, above 0 and below 1: the average is over about the last
-            1 / (1 - decay) steps.
+            1 / (1 - decay) steps. It starts with the weights after the first step, and is of little use before it has
+            seen several times as many.
 
     Raises:
         ValueError: The argument is out of range.
