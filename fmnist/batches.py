@@ -1,14 +1,17 @@
 """Which samples make up each batch."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
 from fmnist.seeding import Stream, derive_seed
 
-Batch = tuple[Tensor, Tensor]  # images uint8 [B, 1, 28, 28], labels int64 [B]
+# Images uint8 [B, 1, 28, 28], labels int64 [B]; after augmentation that mixes classes, in place of the labels the
+# probabilities of the classes, float32 [B, 10].
+Batch = tuple[Tensor, Tensor]
 
 
 class Batches(Sampler[Tensor]):
@@ -50,8 +53,29 @@ class Batches(Sampler[Tensor]):
         yield from torch.split(indices, self.batch_size)
 
 
-class Seeded(Sampler[tuple[int, Tensor]]):
-    """Batches, each with a seed for what is done to it at random: a function of (seed, epoch, batch)."""
+class Place(NamedTuple):
+    """Which training batch it is: all that what is done to it at random may depend on.
+
+    Args:
+        seed: Of the run.
+        epoch: Counted from 0.
+        number: Of the batch in its epoch, counted from 0.
+        indices: Positions of its samples in the official training set, int64 [B].
+    """
+
+    seed: int
+    epoch: int
+    number: int
+    indices: Tensor
+
+    def generator(self, device: torch.device) -> Generator:
+        """A generator on a device, started anew for this batch."""
+        first = derive_seed(Stream.AUGMENTATION, self.seed, self.epoch)
+        return Generator(device).manual_seed((first + self.number) % 2**64)
+
+
+class Placed(Sampler[Place]):
+    """Batches, each with its place: a function of (seed, epoch, batch)."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -62,7 +86,7 @@ class Seeded(Sampler[tuple[int, Tensor]]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        first = derive_seed(Stream.AUGMENTATION, self.batches.seed or 0, self.batches.epoch)
+    def __iter__(self) -> Iterator[Place]:
+        seed, epoch = self.batches.seed or 0, self.batches.epoch  # when the first is asked for, see Batches
         for number, indices in enumerate(self.batches):
-            yield (first + number) % 2**64, indices
+            yield Place(seed, epoch, number, indices)

@@ -17,7 +17,7 @@ from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.monitor import monitored
-from fmnist.node import GROUPS, blaming, check_node, instantiate, trusted
+from fmnist.node import GROUPS, blaming, check_node, instantiate, instantiate_each, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
 from fmnist.suggestion import did_you_mean, keys
@@ -112,7 +112,7 @@ def prepare(config: DictConfig) -> None:
 
 
 def data(config: DictConfig) -> FashionMNIST:
-    module: FashionMNIST = instantiate(config, "data", augmentation=instantiate(config, "augmentation"))
+    module: FashionMNIST = instantiate(config, "data", augmentations=instantiate_each(config, "augmentation"))
     return module
 
 
@@ -148,12 +148,12 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
     _check_trainer(config)
     config = config.copy()
     config.monitor.metric = monitored(config)
-    callbacks: list[Callback] = [instantiate(config, f"callbacks.{name}") for name in config.callbacks]
+    callbacks: list[Callback] = instantiate_each(config, "callbacks")
     if config.trainer.enable_checkpointing is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
     if config.trainer.enable_progress_bar is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    panels = [instantiate(config, f"dashboard.{name}") for name in config.dashboard]
+    panels = instantiate_each(config, "dashboard")
     callbacks.append(Dashboard(panels=panels, final="test" if config.test else "val"))
     result: Trainer = instantiate(
         config,

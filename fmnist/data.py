@@ -1,6 +1,7 @@
 """The LightningDataModule that owns Fashion-MNIST: getting it, verifying it, splitting it, batching it."""
 
 import logging
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fmnist import fetch, files
-from fmnist.augmentation import Augmentation, Identity
-from fmnist.batches import Batch, Batches, Seeded
+from fmnist.augmentation import Augmentation
+from fmnist.batches import Batch, Batches, Place, Placed
 from fmnist.errors import UserError
 from fmnist.split import stratified_split
 
@@ -49,20 +50,26 @@ class ImageDataset(Dataset[Batch]):
 
 
 class Augmented(Dataset[Batch]):
-    """Images that are changed at random each time that they are fetched, indexed by a seed and a tensor of numbers."""
+    """Images that are changed at random each time that they are fetched, indexed by the place of their batch.
 
-    def __init__(self, dataset: ImageDataset, augmentation: Augmentation) -> None:
+    Args:
+        dataset: The official training set.
+        augmentations: What is done to each batch, in this order.
+    """
+
+    def __init__(self, dataset: ImageDataset, augmentations: Sequence[Augmentation]) -> None:
         self.dataset = dataset
-        self.augmentation = augmentation
+        self.augmentations = augmentations
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, item: tuple[int, Tensor]) -> Batch:
-        seed, indices = item
-        images, labels = self.dataset[indices]
-        generator = torch.Generator(images.device).manual_seed(seed)
-        return self.augmentation(images, generator), labels
+    def __getitem__(self, place: Place) -> Batch:
+        batch = self.dataset[place.indices]
+        generator = place.generator(place.indices.device)
+        for augmentation in self.augmentations:
+            batch = augmentation(batch, place, generator)
+        return batch
 
 
 class FashionMNIST(LightningDataModule):
@@ -79,7 +86,7 @@ class FashionMNIST(LightningDataModule):
         val_size: Number of validation images; 0 trains on all 60,000 and validates on nothing.
         val_seed: Seed of the split.
         seed: Seed of the order of the training samples, and of their augmentation.
-        augmentation: Changes the training images at random; None leaves them as they are.
+        augmentations: Change the training images at random, one after the other.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
@@ -94,7 +101,7 @@ class FashionMNIST(LightningDataModule):
         val_size: int = 5000,
         val_seed: int = 0,
         seed: int = 0,
-        augmentation: Augmentation | None = None,
+        augmentations: Sequence[Augmentation] = (),
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -121,7 +128,7 @@ class FashionMNIST(LightningDataModule):
         self.val_size = val_size
         self.val_seed = val_seed
         self.seed = seed
-        self.augmentation = augmentation or Identity()
+        self.augmentations = augmentations
 
     def prepare_data(self) -> None:
         if self.data_dir is None:
@@ -175,7 +182,7 @@ class FashionMNIST(LightningDataModule):
         return batches.to(self.train_set.labels.device)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return _loader(Augmented(self.train_set, self.augmentation), Seeded(self._train_batches()))
+        return _loader(Augmented(self.train_set, self.augmentations), Placed(self._train_batches()))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_size == 0:

@@ -62,6 +62,21 @@ def instantiate(config: DictConfig, key: str, **arguments: object) -> Any:
         return hydra.utils.instantiate(node, _convert_="all", _recursive_=False, **arguments)
 
 
+def instantiate_each(config: DictConfig, group: str) -> list[Any]:
+    """Makes the objects of a group of nodes by name, in their order.
+
+    A group that is one node itself counts as that one: in the directories of older runs ``augmentation`` is so.
+
+    Raises:
+        UserError: As ``instantiate``.
+    """
+    nodes = config[group]
+    if not isinstance(nodes, DictConfig):
+        raise UserError(f"{group} must be nodes by name, got {nodes!r}")
+    keys = [group] if "_target_" in nodes else [f"{group}.{name!s}" for name in nodes]
+    return [instantiate(config, key) for key in keys]
+
+
 def check_node(config: DictConfig, key: str) -> None:
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig) or "_target_" not in node:

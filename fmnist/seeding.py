@@ -18,6 +18,7 @@ class Stream(IntEnum):
     ORDER = 0  # the order of the training samples
     TRAINING = 1  # whatever draws from torch's global generator during training, such as dropout
     AUGMENTATION = 2  # what is done to the training images
+    HALVES = 3  # which of the training images are mirrored in even epochs, and which in odd ones
 
 
 @lru_cache(maxsize=8)

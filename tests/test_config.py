@@ -205,6 +205,50 @@ def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Pat
     build.check(composed(override, f"data.data_dir={data_dir}"), RunDirectory(data_dir / "run"))
 
 
+def augmentations(config: DictConfig) -> list[str]:
+    return [type(augmentation).__name__ for augmentation in build.data(config).augmentations]
+
+
+def test_augmentations_are_applied_in_their_order_and_each_can_be_left_out(composed: Composed) -> None:
+    assert augmentations(composed()) == []
+    assert augmentations(composed("augmentation=flip_shift")) == ["Flip", "Shift"]
+    assert augmentations(composed("augmentation=flip_shift", "~augmentation.flip")) == ["Shift"]
+    assert augmentations(composed("augmentation=[shift,flip]")) == ["Shift", "Flip"]
+
+
+OLD: list[dict[str, Any]] = [  # as in the directories of older runs: one node
+    {"_target_": "fmnist.augmentation.Identity"},
+    {"_target_": "fmnist.augmentation.FlipAndShift", "flip": True, "shift": 2},
+]
+
+
+@pytest.mark.parametrize("node", OLD, ids=["Identity", "FlipAndShift"])
+def test_the_one_augmentation_of_an_older_run_builds(node: dict[str, Any], composed: Composed, tmp_path: Path) -> None:
+    config = composed()
+    OmegaConf.update(config, "augmentation", node, merge=False)
+    build.check(config, RunDirectory(tmp_path))
+    assert augmentations(config) == [node["_target_"].rpartition(".")[2]]
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": "torch.nn.Identity"}, r"^augmentation\._target_ must be a Augmentation, got torch\.nn\.Identity"),
+        ({**OLD[1], "flip": {"_target_": "torch.nn.Identity"}}, r"^augmentation\.flip\._target_ must not be there"),
+        ({**OLD[0], "more": OLD[1]}, r"^augmentation\.more\._target_ must not be there"),
+        ({"flip": None}, r"^augmentation\.flip must be a node with a _target_, got None"),
+        ({"flip": {"_target_": "os.system"}}, r"^augmentation\.flip\._target_ names os\.system, whose package is not"),
+        (None, r"^augmentation must be nodes by name, got None"),
+        ([OLD[0]], r"^augmentation must be nodes by name, got \["),
+    ],
+)
+def test_what_is_no_augmentation_is_refused(node: object, message: str, composed: Composed, tmp_path: Path) -> None:
+    config = composed()
+    OmegaConf.update(config, "augmentation", node, merge=False)
+    with pytest.raises(UserError, match=message):
+        build.check(config, RunDirectory(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

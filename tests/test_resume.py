@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist.run_directory import RunDirectory
@@ -86,6 +87,20 @@ def test_a_run_that_trains_on_and_is_killed_knows_how_far(
     process.wait()
     assert not run.finished
     assert "is less than the run's 200" in one_line(train_here("resume=moved", "trainer.max_epochs=5"))
+
+
+def test_an_older_run_whose_augmentation_is_one_node_goes_on_with_the_same_images(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    for name, epochs in (("older", 1), ("planned", 2)):
+        epochs_and_place = f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}"
+        assert train_here(*SMOKE, "augmentation=flip_shift", *epochs_and_place).code == 0
+    older = RunDirectory(tmp_path / "older")
+    config = older.read_configuration()
+    config.augmentation = {"_target_": "fmnist.augmentation.FlipAndShift", "flip": True, "shift": 2}
+    OmegaConf.save(config, older.hydra / "config.yaml")
+    assert train_here("resume=older", "trainer.max_epochs=2").code == 0
+    assert different(outcome(older), outcome(RunDirectory(tmp_path / "planned"))) == []
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "onecycle"])

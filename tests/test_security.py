@@ -245,7 +245,7 @@ def test_every_verb_refuses_a_hostile_run_and_one_that_names_a_package_it_was_no
 def test_a_class_of_another_kind_is_refused_in_every_group(group: str, composed: Composed, tmp_path: Path) -> None:
     config = composed()
     OmegaConf.set_struct(config, False)
-    key = {"callbacks": "callbacks.theirs", "dashboard": "dashboard.theirs"}.get(group, group)
+    key = f"{group}.theirs" if group in ("callbacks", "dashboard", "augmentation") else group
     # One of the same packages, that could be built, and that can be called as an augmentation can.
     wrong: dict[str, Any] = {"_target_": "torchmetrics.MeanMetric" if group != "model" else "torch.Generator"}
     partial = {"_partial_": True} if group in ("optimizer", "scheduler") else {}
