@@ -1,6 +1,7 @@
 """What is done to the training images, each in its own way, whole batches at a time, on raw pixels.
 
-What mixes images, and their classes with them, is in ``fmnist.mixing``.
+Mirroring and moving; what covers a part of an image is in ``fmnist.erasing``, what mixes images, and their classes with
+them, in ``fmnist.mixing``.
 """
 
 from abc import ABC, abstractmethod

@@ -89,7 +89,8 @@ class Classifier(LightningModule):
         images, targets = batch
         logits = self(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        self.train_metrics.update(loss.detach(), logits.detach(), targets)
+        classes = targets if targets.dim() == 1 else targets.argmax(dim=1)  # of a mixture, the greatest share
+        self.train_metrics.update(loss.detach(), logits.detach(), classes)
         # One call of self.log costs as much as a layer of a small network, so only when it is written.
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every > 0 and (self.global_step + 1) % every == 0:

@@ -167,9 +167,9 @@ class FashionMNIST(LightningDataModule):
         return _loader(dataset, Batches(indices, batch_size=self.eval_batch_size).to(dataset.labels.device))
 
     def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The first training batch: images as they are and as they are trained on, uint8 [B, 1, 28, 28], and labels."""
-        images, labels = next(iter(self.train_dataloader()))
-        return self.train_set[self.samples(0, 0)][0], images, labels
+        """The first training batch: images as they are, uint8 [B, 1, 28, 28], as they are trained on, and targets."""
+        images, targets = next(iter(self.train_dataloader()))
+        return self.train_set[self.samples(0, 0)][0], images, targets
 
     def samples(self, epoch: int, batch: int) -> Tensor:
         """Positions in the official training set of the images of a training batch, int64 [B]; counted from 0."""

@@ -79,15 +79,16 @@ def batch(before: NDArray[np.uint8], after: NDArray[np.uint8], names: Sequence[s
     Args:
         before: [N, H, W], as in the data set.
         after: [N, H, W], as in the batch.
-        names: The class of each.
+        names: The class of each, in one line or two.
         title: What they are.
     """
     changed = bool((before != after).any())
-    figure, grid = _grid(len(after), 4, height=0.74 if changed else 1.5, caption=0.28, title=title)
+    caption = 0.46 if any("\n" in name for name in names) else 0.28
+    figure, grid = _grid(len(after), 4, height=0.74 if changed else 1.5, caption=caption, title=title)
     for axes, original, image, name in zip(grid, before, after, names, strict=False):
         gap = np.full((len(image), 2), 255, np.uint8)
         axes.imshow(np.hstack([original, gap, image]) if changed else image, cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(name, fontsize=11, labelpad=3)
+        axes.set_xlabel(name, fontsize=11, labelpad=3, linespacing=1.1)
     return figure
 
 

@@ -10,7 +10,9 @@ from torch import Generator, Tensor
 from fmnist.augmentation import Augmentation, Flip, FlipAndShift, Identity, Shift
 from fmnist.batches import Batches, Place, Placed
 from fmnist.data import Augmented, ImageDataset
+from fmnist.erasing import Erase
 from fmnist.files import TRAIN_SIZE
+from fmnist.mixing import CutMix, Mixup
 
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 1000)
@@ -119,7 +121,7 @@ def test_what_older_runs_name_does_what_it_did(seed: int, epoch: int) -> None:
         np.testing.assert_array_equal(result[0].numpy(), padded[row : row + 28, column : column + 28])
 
 
-EVERY = [Flip(), Flip(alternating=True), Shift(), Shift(reflect=True)]
+EVERY = [Flip(), Flip(alternating=True), Shift(), Shift(reflect=True), Erase(noise=True), Mixup(), CutMix()]
 
 
 @given(seed=seeds, epoch=epochs)

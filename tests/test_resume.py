@@ -89,6 +89,29 @@ def test_a_run_that_trains_on_and_is_killed_knows_how_far(
     assert "is less than the run's 200" in one_line(train_here("resume=moved", "trainer.max_epochs=5"))
 
 
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        ["augmentation=mixup"],
+        [
+            "augmentation=[flip,shift,erase,cutmix]",
+            "augmentation.flip.alternating=true",
+            "augmentation.erase.noise=true",
+        ],
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_goes_on_sees_the_images_that_it_would_have_seen(
+    augmentation: list[str], train_here: TrainHere, tmp_path: Path
+) -> None:
+    for name, epochs in (("stopped", 1), ("planned", 3)):
+        epochs_and_place = f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}"
+        assert train_here(*SMOKE, *augmentation, *epochs_and_place).code == 0
+    assert train_here("resume=stopped", "trainer.max_epochs=3").code == 0
+    stopped, planned = (outcome(RunDirectory(tmp_path / name)) for name in ("stopped", "planned"))
+    assert different(stopped, planned) == []
+
+
 def test_an_older_run_whose_augmentation_is_one_node_goes_on_with_the_same_images(
     train_here: TrainHere, tmp_path: Path
 ) -> None:

@@ -222,6 +222,10 @@ def test_without_test_the_test_set_is_not_touched(train_here: TrainHere, tmp_pat
         ["trainer.max_epochs=-1", "trainer.max_time=00:00:00:01"],
         ["monitor.metric=val/loss", "monitor.mode=min"],
         ["data.batch_size=64", "data.val_size=7", "data.eval_batch_size=5"],
+        ["augmentation=flip_shift", "augmentation.flip.alternating=true", "augmentation.shift.reflect=true"],
+        ["augmentation=erase"],
+        ["augmentation=mixup", "trainer.precision=64-true"],
+        ["augmentation=cutmix"],
     ],
     ids=" ".join,
 )

@@ -1,5 +1,7 @@
 """What the network is trained on, and what augmentation makes of it."""
 
+from torch import Tensor
+
 from fmnist import figures
 from fmnist.dashboard.panel import Moment, Panel, View
 from fmnist.files import CLASS_NAMES
@@ -20,11 +22,28 @@ class TrainingBatch(Panel):
         self.count = count
 
     def draw(self, view: View) -> None:
-        before, after, labels = (part[: self.count].cpu() for part in view.data.first_batch())
+        before, after, targets = (part[: self.count].cpu() for part in view.data.first_batch())
         figure = figures.batch(
             before[:, 0].numpy(),
             after[:, 0].numpy(),
-            [CLASS_NAMES[label] for label in labels.tolist()],
-            title=f"the first {len(labels)} images of the first training batch",
+            class_names(targets),
+            title=f"the first {len(targets)} images of the first training batch",
         )
         view.writer.add_figure("train/batch", figure, view.step)
+
+
+def class_names(targets: Tensor) -> list[str]:
+    """What each image is; of a mixture, a line each, the two greatest shares.
+
+    Args:
+        targets: Labels int64 [B], or probabilities of the classes [B, 10].
+    """
+    if targets.dim() == 1:
+        return [CLASS_NAMES[label] for label in targets.tolist()]
+    shares, classes = targets.topk(2)
+    return [
+        CLASS_NAMES[label]
+        if share > 0.995
+        else f"{share:.0%} {CLASS_NAMES[label]}\n{second_share:.0%} {CLASS_NAMES[second]}"
+        for (share, second_share), (label, second) in zip(shares.tolist(), classes.tolist(), strict=True)
+    ]
