@@ -53,17 +53,13 @@ class Erase(Augmentation):
         chance, size, shape, row, column = torch.rand(5, batch_size, device=images.device, generator=generator)
         area = (self.min_area + size * (self.max_area - self.min_area)) * height * width
         # The aspect ratio is drawn from those that fit, where the paper draws again until one does.
-        tallest, widest = (
-            (height**2 / area).clamp(max=1 / self.min_aspect),
-            (area / width**2).clamp(min=self.min_aspect),
-        )
-        aspect = (widest.log() + shape * (tallest.log() - widest.log())).exp()
-        high = (area * aspect).sqrt().round().clamp(1, height)
+        tallest = (height**2 / area).clamp(max=1 / self.min_aspect)
+        widest = (area / width**2).clamp(min=self.min_aspect)
+        aspect = widest * (tallest / widest) ** shape
+        high = (area * aspect).sqrt().round().clamp(1, height) * (chance < self.probability)  # no rows: no rectangle
         wide = (area / aspect).sqrt().round().clamp(1, width)
         top, left = (row * (height - high + 1)).floor(), (column * (width - wide + 1)).floor()
-        covered = (
-            rectangles(top, top + high, left, left + wide, images) & (chance < self.probability)[:, None, None, None]
-        )
+        covered = rectangles(top, top + high, left, left + wide, images)
         if self.noise:
             filling = torch.randint(256, images.shape, dtype=images.dtype, device=images.device, generator=generator)
             return torch.where(covered, filling, images), targets
