@@ -11,6 +11,11 @@ the training, or evaluates on another split. Everything goes to evaluation/<chec
   calibration.png       whether the network is right as often as it says
 
 Of 'train' these are the figures of the finished network; the run's metrics.json has those counted while it learnt.
+
+With test-time augmentation, the key tta, probabilities are means over variants of each image: the image and its mirror
+image (flip), the image and itself moved by one pixel in four directions (shift), or all of these and their mirror
+images (flip_shift). Everything goes to evaluation/<checkpoint>-<split>-<tta>/, and the metrics have names of their own,
+such as test/acc_tta_flip. Which one to use, if any, is for the split val to say.
 """
 
 import logging
@@ -36,6 +41,9 @@ class Options:
     run: Path = arguments.option("the run directory")
     split: Literal["test", "val", "train"] = arguments.option("test, val or train", default="test")
     checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
+    tta: Literal["none", "flip", "shift", "flip_shift"] = arguments.option(
+        "variants of each image to average over: none, flip, shift or flip_shift", default="none"
+    )
     data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
     trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
 
@@ -46,27 +54,38 @@ def evaluate(options: Options) -> Path:
     Raises:
         UserError: There is no such run or checkpoint, or the directory cannot be written.
     """
-    from fmnist import build, trained  # imports torch, which takes seconds: only now, when the arguments have been read
+    from fmnist import (
+        build,
+        trained,
+        tta,
+    )  # imports torch, which takes seconds: only now, when the arguments have been read
     from fmnist.evaluation import Evaluation
 
     run = RunDirectory(options.run)
     config = trained.configuration(run, options.checkpoint, options.trust)
     build.prepare(config)
     classifier = trained.load_classifier(run, options.checkpoint, options.trust)
+    if options.tta != "none":
+        classifier.network = tta.Averaged(classifier.network, options.tta)
     data = trained.data(config, options.split, options.data_dir)
     dataset, indices = data.part(options.split)
     if len(indices) == 0:
         raise UserError(f"the run has no {options.split} split (data.val_size=0)")
     (metrics,) = build.evaluator(config, options.split).test(classifier, data.loader(options.split), verbose=False)
-    metrics = {name.replace("test/", f"{options.split}/"): value for name, value in metrics.items()}
+    suffix = "" if options.tta == "none" else f"_tta_{options.tta}"
+    metrics = {name.replace("test/", f"{options.split}/") + suffix: value for name, value in metrics.items()}
     evaluation = Evaluation.of(dataset, indices, classifier.test_metrics.logits())
     if len(evaluation) < len(indices):
         log.warning("only %d of %d images, since the run was limited so", len(evaluation), len(indices))
 
-    directory = run.evaluation(options.checkpoint, options.split)
+    directory = run.evaluation(options.checkpoint, options.split, options.tta)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory, evaluation, f"{run.path.name}, {options.checkpoint} checkpoint, {options.split} set")
+        _write(
+            directory,
+            evaluation,
+            f"{run.path.name}, {options.checkpoint} checkpoint, {options.split} set{_variants(options)}",
+        )
         atomic.write_json(directory / "metrics.json", metrics)  # last: the others are there if it is
     except OSError as error:
         raise UserError(f"cannot write {directory}: {error.strerror}") from error
@@ -103,10 +122,14 @@ def _write(directory: Path, evaluation: "Evaluation", subject: str) -> None:
     atomic.write_figure(directory / "calibration.png", figures.reliability(evaluation.calibration(), title=subject))
 
 
+def _variants(options: Options) -> str:
+    return "" if options.tta == "none" else f", mean over variants of each image (tta={options.tta})"
+
+
 def _summary(evaluation: "Evaluation", metrics: dict[str, float], options: Options) -> str:
     columns = evaluation.per_class()
     lines = [
-        f"{options.split} set, {options.checkpoint} checkpoint: {len(evaluation):,} images",
+        f"{options.split} set, {options.checkpoint} checkpoint{_variants(options)}: {len(evaluation):,} images",
         "",
         f"{'class':<12} {'precision':>9} {'recall':>9} {'f1':>9} {'images':>9}",
     ]

@@ -58,9 +58,10 @@ class RunDirectory:
         typeable = re.fullmatch(r"[\w./+-]+", path)
         return f"{key}={path}" if typeable else shlex.quote(f'{key}="{path}"')
 
-    def evaluation(self, checkpoint: str, split: str) -> Path:
+    def evaluation(self, checkpoint: str, split: str, tta: str = "none") -> Path:
         """Directory of what ``fmnist.evaluate`` finds out about a checkpoint on a split."""
-        return self.path / "evaluation" / f"{checkpoint}-{split}"
+        variants = "" if tta == "none" else f"-{tta}"
+        return self.path / "evaluation" / f"{checkpoint}-{split}{variants}"
 
     @property
     def finished(self) -> bool:

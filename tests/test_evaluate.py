@@ -117,10 +117,30 @@ def test_the_indices_of_validation_images_are_those_of_the_official_file(
     assert labels.tolist() == [int(row["true"]) for row in table]
 
 
+def test_test_time_augmentation_is_reported_apart(run: RunDirectory, evaluated: Path) -> None:
+    plain = {path: path.read_bytes() for path in evaluated.iterdir()}
+    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "tta=flip_shift")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {path: path.read_bytes() for path in plain} == plain
+    directory = run.path / "evaluation/best-test-flip_shift"
+    assert {path.name for path in directory.iterdir()} == {path.name for path in plain}
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert set(metrics) == {"test/loss_tta_flip_shift", "test/acc_tta_flip_shift"}
+    assert "test set, best checkpoint, mean over variants of each image (tta=flip_shift): 10,000 images" in outcome.out
+    assert f"test/acc_tta_flip_shift {metrics['test/acc_tta_flip_shift']:.4f}" in outcome.out
+    assert str(directory) in outcome.out
+    true, probabilities = predictions(directory)
+    assert metrics["test/acc_tta_flip_shift"] == pytest.approx((probabilities.argmax(axis=1) == true).mean())
+    loss = -np.log(probabilities[range(10_000), true]).mean()
+    assert metrics["test/loss_tta_flip_shift"] == pytest.approx(loss, rel=1e-4)
+    assert (probabilities != predictions(evaluated)[1]).any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run=none"], "no directory none"),
+        (["run={run}", "tta=flp"], "tta must be none or flip or shift or flip_shift, got 'flp'; did you mean 'flip'?"),
         (["run={run}", "split=tset"], "split must be test or val or train, got 'tset'; did you mean 'test'?"),
         (["run={run}", "data_dir={run}"], "data.data_dir: "),
         ([], "run=<...> is missing: the run directory"),
