@@ -88,7 +88,7 @@ doctor: ## say what would go wrong here, and how to mend it; installs nothing
 	@python=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); $${python:-python3} -m fmnist.doctor $(ARGS)
 
 audit: setup ## look for malicious, vulnerable and broken versions in the lock files and what is installed
-	$(BIN)/python -m fmnist.audit
+	$(BIN)/python -m fmnist.dependencies
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)

@@ -71,7 +71,7 @@ def packages() -> Iterator[Finding]:
 def advisories() -> Iterator[Finding]:
     """Malicious and broken versions are bad; with a vulnerable one training works."""
     from fmnist.advisories import find
-    from fmnist.audit import installed
+    from fmnist.dependencies import installed
 
     matches = find(installed())
     for match in matches:

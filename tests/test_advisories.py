@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist import advisories, audit
+from fmnist import advisories, dependencies
 from fmnist.advisories import ADVISORIES, Package
 from tests.conftest import ROOT, Outcome, one_line, run_command
 
@@ -98,7 +98,7 @@ def test_what_is_for_other_systems_is_read_as_not_needed_here(tmp_path: Path) ->
 def test_a_bad_version_for_another_system_is_found_as_well(tmp_path: Path) -> None:
     lock = tmp_path / "bad.lock"
     lock.write_text("lightning==2.6.6 \\\nlightning==2.6.3 ; sys_platform == 'nowhere' \\\n")
-    found = [line for line in audit.own_list([lock]) if line.startswith("bad.lock")]
+    found = [line for line in dependencies.own_list([lock]) if line.startswith("bad.lock")]
     assert len(found) == 2  # malicious, and vulnerable besides
     assert found[0].startswith("bad.lock: lightning 2.6.3 is malicious: ")
 
@@ -124,7 +124,7 @@ def test_what_pip_audit_finds_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         ]
     }
     fake_pip_audit(tmp_path, monkeypatch, answer, code=1)
-    assert audit.ask_pip_audit([]) == [
+    assert dependencies.ask_pip_audit([]) == [
         "pip-audit: a 1.0 is vulnerable: PYSEC-1, CVE-1 (mended in 1.1)",
         "pip-audit: b 2.0 is vulnerable: PYSEC-1, CVE-1 (mended in no version yet)",
     ]
@@ -155,7 +155,7 @@ def test_a_pip_audit_that_cannot_reach_its_source_is_told_from_one_that_finds_no
     said: str,
 ) -> None:
     fake_pip_audit(tmp_path, monkeypatch, out, err, code=0 if out == SKIPPED else 1)
-    assert audit.ask_pip_audit([]) == []
+    assert dependencies.ask_pip_audit([]) == []
     (line,) = capsys.readouterr().out.splitlines()
     assert said in line
 
@@ -165,7 +165,7 @@ def test_a_pip_audit_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert audit.ask_pip_audit([]) == []
+    assert dependencies.ask_pip_audit([]) == []
     assert "not installed (make setup-extras)" in capsys.readouterr().out
 
 
@@ -179,7 +179,7 @@ def run_audit(tmp_path: Path) -> Callable[..., Outcome]:
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
 
     def call(*arguments: str) -> Outcome:
-        return run_command("-m", "fmnist.audit", *arguments, cwd=tmp_path, PYTHONPATH=path, PATH=str(tmp_path))
+        return run_command("-m", "fmnist.dependencies", *arguments, cwd=tmp_path, PYTHONPATH=path, PATH=str(tmp_path))
 
     return call
 

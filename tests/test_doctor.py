@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from fmnist import audit, fetch, files, installation_checks, machine, place_checks
+from fmnist import dependencies, fetch, files, installation_checks, machine, place_checks
 from fmnist.advisories import Package
 from fmnist.doctor import Options, examine
 from fmnist.finding import Finding
@@ -92,13 +92,13 @@ def test_a_cpu_build_of_torch_needs_no_cuda_packages(install: Callable[..., None
 def test_known_versions_are_told(
     monkeypatch: pytest.MonkeyPatch, packages: list[tuple[str, str]], mark: str, remedy: str
 ) -> None:
-    monkeypatch.setattr(audit, "installed", lambda: [Package(*package) for package in packages])
+    monkeypatch.setattr(dependencies, "installed", lambda: [Package(*package) for package in packages])
     finding = only(installation_checks.advisories())
     assert (finding.mark, finding.remedy) == (mark, remedy)
 
 
 def test_a_malicious_version_is_bad_and_costs_more_than_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "installed", lambda: [Package("lightning", "2.6.3")])
+    monkeypatch.setattr(dependencies, "installed", lambda: [Package("lightning", "2.6.3")])
     malicious, *_ = installation_checks.advisories()
     assert malicious.mark == "bad"
     assert "change all passwords and keys" in malicious.remedy

@@ -1,4 +1,4 @@
-"""Looks for versions that are known to be malicious, vulnerable or broken: ``python -m fmnist.audit``.
+"""Looks for versions that are known to be malicious, vulnerable or broken: ``python -m fmnist.dependencies``.
 
 Holds the lock files and what is installed against the project's own list (fmnist/advisories.py), then asks pip-audit,
 which has the whole list of the Python Package Index but needs the network. Ends with exit code 1 if anything is found.
