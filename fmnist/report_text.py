@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fmnist import sweep_directory
 from fmnist.ranking import SEED, Ranking, Setting, Statistic, short
 from fmnist.sweep_directory import Job, SweepDirectory
+from fmnist.tables import Table, aligned, escaped, markdown_rows
 
 SHOWN = 20  # settings in the terminal's table, and lines of what is to be said beside it
 REPEATED = 3  # settings that are worth repeating, if there was one run of each
 REPETITIONS = 5  # with so many other seeds
 WIDTH = 120  # of a line in the terminal
 
-Table = list[list[str]]
-
 
 def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
     lines = ["", f"sweep of {_subject(ranks)}: {_states(sweep.jobs)}"]
     header, *rows = _table(ranks, [ranks.name(name) for name in ranks.parameters], short)
     if rows:
-        lines += [_order(ranks), "", *_aligned([header, *rows[:SHOWN]], words=1 + len(ranks.parameters))]
+        lines += [_order(ranks), "", *aligned([header, *rows[:SHOWN]], words=1 + len(ranks.parameters))]
         if len(rows) > SHOWN:
             lines.append(f"and {len(rows) - SHOWN} more settings, see report.md")
         lines.append("")
@@ -36,13 +35,12 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
 
 
 def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
-    lines = [f"# Sweep of {_escaped(_subject(ranks))}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
+    lines = [f"# Sweep of {escaped(_subject(ranks))}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
     header, *rows = _table(ranks, ranks.parameters, str)
     if rows:
-        lines += [f"{_order(ranks)}.".capitalize(), "", _row(header)]
-        lines += [_row(["---"] * (1 + len(ranks.parameters)) + ["---:"] * (len(header) - 1 - len(ranks.parameters)))]
-        lines += [*map(_row, rows), ""]
-    if notes := [f"- {_escaped(note)}" for note in [*_remarks(ranks), *_unfinished(sweep)]]:
+        lines += [f"{_order(ranks)}.".capitalize(), ""]
+        lines += [*markdown_rows([header, *rows], words=1 + len(ranks.parameters)), ""]
+    if notes := [f"- {escaped(note)}" for note in [*_remarks(ranks), *_unfinished(sweep)]]:
         lines += [*notes, ""]
     if ranks.best:
         lines += ["![The metric over what was swept](report.png)", ""]
@@ -151,26 +149,6 @@ def _unfinished(sweep: SweepDirectory) -> list[str]:
 
 def _words(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{name}={value}" for name, value in pairs if value)
-
-
-def _aligned(table: Table, words: int) -> list[str]:
-    """Columns side by side, the first ``words`` to the left, the others, numbers, to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_escaped, cells))} |"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def _cut(text: str, width: int) -> str:
