@@ -51,10 +51,11 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
 
 @dataclass(frozen=True)
 class Caption:
-    """Two lines under an image: what it was taken for, and what it is."""
+    """Lines under an image, such as what it was taken for, and what it is."""
 
     first: str
     second: str
+    third: str = ""  # without it there are two
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[Caption], *, title: str, columns: int = 4) -> Figure:
@@ -66,10 +67,13 @@ def gallery(images: NDArray[np.uint8], captions: Sequence[Caption], *, title: st
         title: What they are.
         columns: Images in a row.
     """
-    figure, grid = _grid(len(images), columns, height=1.5, caption=0.46, title=title)
+    height = 1.5 * images.shape[1] / images.shape[2]
+    space = 0.64 if any(caption.third for caption in captions) else 0.46
+    figure, grid = _grid(len(images), columns, height=height, caption=space, title=title)
     for axes, image, caption in zip(grid, images, captions, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(f"{caption.first}\n{caption.second}", fontsize=11, labelpad=3, linespacing=1.1)
+        text = "\n".join(filter(None, [caption.first, caption.second, caption.third]))
+        axes.set_xlabel(text, fontsize=11, labelpad=3, linespacing=1.1)
     return figure
 
 

@@ -99,3 +99,11 @@ def test_the_bars_of_a_reliability_diagram_are_the_accuracies_of_the_bins() -> N
     shares = [bar.get_height() for bar in lower.patches if isinstance(bar, Rectangle)]
     np.testing.assert_allclose(shares, [4 / 14, 10 / 14])
     assert upper.get_title(loc="right") == "test set: expected calibration error 7.14%"
+
+
+def test_a_caption_may_have_a_third_line_and_an_image_be_wider_than_high() -> None:
+    pictures = np.zeros((3, 28, 58), np.uint8)
+    figure = figures.gallery(pictures, [figures.Caption("a", "b", "c")] * 3, title="", columns=2)
+    assert figure.axes[0].get_xlabel() == "a\nb\nc"
+    square = figures.gallery(pictures[:, :, :28], [figures.Caption("a", "b")] * 3, title="", columns=2)
+    assert figure.get_figheight() < square.get_figheight()
