@@ -55,7 +55,7 @@ class Caption:
 
     first: str
     second: str
-    third: str = ""  # without it there are two
+    more: tuple[str, ...] = ()
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[Caption], *, title: str, columns: int = 4) -> Figure:
@@ -68,11 +68,11 @@ def gallery(images: NDArray[np.uint8], captions: Sequence[Caption], *, title: st
         columns: Images in a row.
     """
     height = 1.5 * images.shape[1] / images.shape[2]
-    space = 0.64 if any(caption.third for caption in captions) else 0.46
+    space = 0.46 + 0.18 * max((len(caption.more) for caption in captions), default=0)
     figure, grid = _grid(len(images), columns, height=height, caption=space, title=title)
     for axes, image, caption in zip(grid, images, captions, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        text = "\n".join(filter(None, [caption.first, caption.second, caption.third]))
+        text = "\n".join([caption.first, caption.second, *caption.more])
         axes.set_xlabel(text, fontsize=11, labelpad=3, linespacing=1.1)
     return figure
 
