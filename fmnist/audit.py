@@ -2,7 +2,7 @@
 
 Duplicates within the training set, within the test set and between them, exact and near; and, if run directories are
 given, labels that most of their networks reject, and their accuracy on the test images that have no duplicate in the
-training set. Takes one to three minutes on two cores, and writes:
+training set. Takes some minutes, and writes:
 
   report.md                what was found, in tables, with the pictures
   duplicates.csv           every pair that is at most 0.10 apart: numbers of the images in the official files, from 0;
@@ -96,16 +96,14 @@ def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
     overlap = found.overlap
     drawn = {"distances.png": (audit_figures.distances(overlap), "How many pairs there are up to which distance")}
     near = [pair for pair in overlap.pairs if pair.distance <= NEAR]
-    galleries = {
-        place.replace(" ", "-"): (f"near duplicates, {place}", [pair for pair in near if overlap.place(pair) == place])
-        for place in get_args(Place)
-    }
-    border = overlap.pairs[max(0, len(near) - SHOWN // 2) : len(near) + SHOWN // 2]
-    galleries["threshold"] = (f"pairs around the threshold of {NEAR:.2f}, the closest first", border)
-    for name, (title, pairs) in galleries.items():
-        if pairs:
-            title = f"{title}: {_first(len(pairs))}"
-            drawn[f"duplicates-{name}.png"] = audit_figures.pairs(images, overlap, pairs[:SHOWN], title=title), title
+    for place in get_args(Place):
+        if pairs := [pair for pair in near if overlap.place(pair) == place]:
+            title = f"near duplicates, {place}: {_first(len(pairs))}"
+            figure = audit_figures.pairs(images, overlap, pairs[:SHOWN], title=title)
+            drawn[f"duplicates-{place.replace(' ', '-')}.png"] = figure, title
+    if border := overlap.pairs[max(0, len(near) - SHOWN // 2) : len(near) + SHOWN // 2]:
+        title = f"the pairs around the threshold of {NEAR:.2f}"
+        drawn["duplicates-threshold.png"] = audit_figures.pairs(images, overlap, border, title=title), title
     for name, words, doubts in (("unseen", "no network", found.unseen), ("seen", "a network", found.seen)):
         if doubts:
             title = f"labels that most networks reject, of images that {words} was trained on: {_first(len(doubts))}"

@@ -34,7 +34,7 @@ def pairs(images: Tensor, overlap: Overlap, shown: Sequence[Pair], *, title: str
         captions.append(figures.Caption(first, second, (" / ".join(names), f"{pair.distance:.3f}{view}")))
         gap = np.full((images.shape[2], 2), 255, np.uint8)
         drawn.append(np.hstack([images[pair.first, 0].numpy(), gap, images[pair.second, 0].numpy()]))
-    return figures.gallery(np.stack(drawn), captions, title=title, columns=COLUMNS)
+    return figures.gallery(np.stack(drawn), captions, title=title, columns=min(COLUMNS, max(4, len(drawn))))
 
 
 def labels(images: Tensor, overlap: Overlap, shown: Sequence[Doubt], *, title: str) -> Figure:

@@ -61,8 +61,8 @@ def near(images: Tensor, *, limit: float) -> list[Pair]:
 
     No pair is missed: a projection to a few orthonormal components never lengthens a distance, so that what is further
     apart than the limit in the projection is so in the images, and only the others are measured. Pairs are looked at in
-    blocks: for 70,000 images, 2.4 billion pairs and 18 views, it takes 0.3 GB beside the images, and one to three
-    minutes on two cores.
+    blocks: for 70,000 images, 2.4 billion pairs and 18 views, it takes 0.3 GB beside the images, and some two
+    minutes of one core.
 
     Args:
         images: uint8 [N, 1, H, W].
