@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ def _sweep(notes: Notes, *, epochs: int, images: int) -> None:
     notes.add("eight jobs one after the other", seconds["basic"], "s")
     notes.add("eight jobs beside each other", seconds["joblib"], "s")
     notes.add("one after the other / beside each other", seconds["basic"] / seconds["joblib"], "")
+    # What a processor has to give: the same of the bare loop, which has no start-up and nothing but training.
+    cores = os.cpu_count() or 1
+    alone = peer("floor", epochs=epochs, images=images, threads=cores)
+    with ThreadPoolExecutor(cores) as pool:
+        beside = pool.map(lambda _: peer("floor", epochs=epochs, images=images, threads=1), range(cores))
+    notes.add("the same of the floor", cores * alone / max(beside), "")
 
 
 def _start(notes: Notes) -> None:
