@@ -52,7 +52,7 @@ data: setup ## fetch and verify the data set (make train does it too)
 train: setup ## train, test once, say how good it is and where everything lies; ARGS="key=value ..."
 	$(BIN)/python train.py $(ARGS)
 
-test: data ## run the tests that take about ten minutes together
+test: data ## run the tests that take about eight minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: test ## run the slow tests and those that need a browser, too

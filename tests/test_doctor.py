@@ -44,6 +44,11 @@ def test_the_pythons_that_pass_are_those_that_the_project_asks_for(monkeypatch: 
         assert bool(finding.remedy) == (mark == "bad")
 
 
+@pytest.fixture(autouse=True)
+def torchs_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Makes this machine one with some packages and a lock file."""

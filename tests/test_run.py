@@ -265,7 +265,7 @@ def test_a_job_that_fails_does_not_stop_the_others(train_here: TrainHere, tmp_pa
             (given / f"{prefix}-{kind}-ubyte").write_bytes(b"rubbish")
     outcome = train_here("-m", f"data.data_dir={given},null", "experiment=smoke", "hydra.sweep.dir=sweep")
     assert outcome.code == 1
-    assert "job 0 failed" in outcome.out
+    assert "job #0 failed" in outcome.out
     assert "is not the official file" in outcome.err.splitlines()[-1]
     assert len(list((tmp_path / "sweep").rglob("metrics.json"))) == 1
 

@@ -119,7 +119,7 @@ def test_the_command_goes_on_in_the_same_directory(tmp_path: Path, monkeypatch: 
 def test_a_run_or_an_empty_directory_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no directory .*; sweeps are under runs/sweeps"):
         sweep_directory.read(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"is no directory of a sweep: it has no multirun\.yaml"):
+    with pytest.raises(UserError, match=r"is no directory of a sweep: it has no \.sweep"):
         sweep_directory.read(tmp_path)
     make_sweep(tmp_path / "s", {"seed": ["0"]}, some)
     with pytest.raises(UserError, match="no directory of a sweep"):
