@@ -266,7 +266,8 @@ def test_a_job_that_fails_does_not_stop_the_others(train_here: TrainHere, tmp_pa
     outcome = train_here("-m", f"data.data_dir={given},null", "experiment=smoke", "hydra.sweep.dir=sweep")
     assert outcome.code == 1
     assert "job #0 failed" in outcome.out
-    assert "is not the official file" in outcome.err.splitlines()[-1]
+    assert "is not the official file" in outcome.out
+    assert outcome.err.splitlines()[-1] == "error: job #0 failed, see above"
     assert len(list((tmp_path / "sweep").rglob("metrics.json"))) == 1
 
 
