@@ -17,7 +17,7 @@ from fmnist import claim, manifest, resumption, search, sweep, sweep_directory, 
 from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
-from fmnist.signals import end_with_parent, interruptible
+from fmnist.signals import become_parent, end_with_parent, interruptible
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class Guard(Callback):
                 _check(compose("train", overrides), directory)
             goes_on = sweep.take(directory, config)
             _until_the_end.enter_context(directory.locked())
+            become_parent()
             if search.is_search(config):
                 search.quieten()
                 if goes_on:
@@ -76,8 +77,10 @@ class Guard(Callback):
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            if not str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
+            launcher = str(config.hydra.launcher._target_)
+            if not launcher.endswith(".BasicLauncher"):
                 terminal.share(f"#{config.hydra.job.num}")  # as Hydra numbers them
+            if launcher.endswith(".JoblibLauncher"):
                 end_with_parent()
             run = RunDirectory(config.hydra.runtime.output_dir)
             with _stopping():  # if the disk refuses this job's directory, it would refuse the next one's, too

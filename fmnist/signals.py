@@ -1,10 +1,10 @@
 """Signals that ask a program to end: Ctrl-C, SIGTERM, SIGHUP. Imported before torch is."""
 
-import ctypes
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -43,17 +43,28 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Has Linux send SIGTERM to this process when the one that started it has died; other systems are left as they are.
+    """Ends this process, started for a sweep's jobs, soon after the one that called :func:`become_parent` has died.
 
     Else the jobs of a sweep that was killed would work on, and be in the way of the sweep when it goes on.
     """
-    global _parent
-    _parent = _parent or os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != _parent:  # it died before: what called this was left in a queue
-            sys.exit(128 + signal.SIGTERM)
+    sweep = int(os.environ[_SWEEP])
+    if os.getppid() != sweep:  # it died before: what called this was left in a queue
+        sys.exit(128 + signal.SIGTERM)
+    if not any(thread.name == _SWEEP for thread in threading.enumerate()):
+        threading.Thread(target=_end_after, args=(sweep,), name=_SWEEP, daemon=True).start()
 
 
-_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
-_parent = 0
+def become_parent() -> None:
+    """Lets the processes that this one starts know whom :func:`end_with_parent` is about, however late they ask."""
+    os.environ[_SWEEP] = str(os.getpid())
+
+
+_SWEEP = "FMNIST_SWEEP"  # the environment variable with the sweep's process
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    while True:  # the first may be lost in a destructor, or end a job in a process that then waits for its next
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
