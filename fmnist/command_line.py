@@ -129,6 +129,9 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         if key and equals and value:  # Hydra's grammar reads ~ , [ { ( and the like as its own
             return f"cannot read '{error.override}': put the value in double quotes, all in single: '{key}=\"{value}\"'"
         return f"cannot read '{error.override}': an override is written key=value, without spaces around '='"
+    if match := re.match(r"Ambiguous value for argument '([^=']+)=([^']*)'", message):
+        key, values = match.groups()
+        return f"'{key}={values}': for one run after another add -m, for a list write '{key}=[{values}]'"
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not [^']+'([^']+?)'", message)):
         key = match[1].partition("=")[0]
         config, groups = _compose(overrides)

@@ -54,11 +54,8 @@ def evaluate(options: Options) -> Path:
     Raises:
         UserError: There is no such run or checkpoint, or the directory cannot be written.
     """
-    from fmnist import (
-        build,
-        trained,
-        tta,
-    )  # imports torch, which takes seconds: only now, when the arguments have been read
+    # These import torch, which takes seconds: only now, when the arguments have been read.
+    from fmnist import build, trained, tta
     from fmnist.evaluation import Evaluation
 
     run = RunDirectory(options.run)

@@ -24,9 +24,10 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
             lines.append(f"and {len(rows) - SHOWN} more settings, see report.md")
         lines.append("")
     notes = [*_remarks(ranks), *_unfinished(sweep)]
-    lines += [note if "python train.py" in note else _cut(note, WIDTH) for note in notes[:SHOWN]]
+    lines += [_cut(note, WIDTH) for note in notes[:SHOWN]]
     if len(notes) > SHOWN:
         lines.append(f"and {len(notes) - SHOWN} more lines, see report.md")
+    lines += [f"{'to repeat':<20} {command}" for command in _repetitions(ranks)]
     if not sweep.complete:
         runs = [job.run for job in sweep.jobs if job.run and not job.finished]
         commands = [sweep.command] if sweep.command else [run.resume_command for run in runs[:SHOWN]]
@@ -42,6 +43,8 @@ def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
         lines += [*markdown_rows([header, *rows], words=1 + len(ranks.parameters)), ""]
     if notes := [f"- {escaped(note)}" for note in [*_remarks(ranks), *_unfinished(sweep)]]:
         lines += [*notes, ""]
+    if commands := _repetitions(ranks):
+        lines += ["To repeat the best:", "", "```sh", *commands, "```", ""]
     if ranks.best:
         lines += ["![The metric over what was swept](report.png)", ""]
     return "\n".join(lines)
@@ -107,8 +110,6 @@ def _remarks(ranks: Ranking) -> Iterator[str]:
         yield f"{'not told apart':<20} {which}: within two standard errors of the best"
     if ranks.single:
         yield f"{'one run of each':<20} which says little: repeat the best with other seeds before you choose"
-        for setting in [setting for setting, _ in ranks.judged][:REPEATED]:
-            yield f"{'to repeat':<20} {_repetition(setting.finished[0])}"
     for setting in ranks.settings:
         if lacking := len(setting.finished) - len(setting.figures):
             which = _setting(ranks, setting)
@@ -121,14 +122,20 @@ def _setting(ranks: Ranking, setting: Setting) -> str:
     return _words(zip(ranks.parameters, setting.values, strict=True)) or "the setting"
 
 
+def _repetitions(ranks: Ranking) -> list[str]:
+    """Commands that repeat the best settings, if there was one run of each."""
+    return [_repetition(setting.finished[0]) for setting, _ in ranks.judged[:REPEATED]] if ranks.single else []
+
+
 def _repetition(job: Job) -> str:
     """A command that runs a job's setting with other seeds.
 
     The group ``sweep`` is left out: what its files say of a job is in the job's own overrides, but for ``test``.
     """
-    seed = int(job.overrides.get(SEED, "0"))
-    overrides = [f"{name}={value}" for name, value in job.overrides.items() if name not in (SEED, "sweep", "test")]
-    seeds = ",".join(str(seed + number) for number in range(1, 1 + REPETITIONS))
+    overrides = [text for text in job.typed if sweep_directory.name_and_value(text)[0] not in (SEED, "sweep", "test")]
+    seed = job.overrides.get(SEED, "0")
+    first = int(seed) + 1 if seed.isdecimal() else 0
+    seeds = ",".join(map(str, range(first, first + REPETITIONS)))
     return shlex.join(["python", "train.py", "-m", *overrides, f"seed={seeds}", "test=false"])
 
 

@@ -25,7 +25,8 @@ Overrides = dict[str, str]
 class Job:
     """One run of a sweep, or one that was planned and has not begun."""
 
-    overrides: Overrides  # name to value, as they were typed; empty if a sweeper has yet to choose them
+    overrides: Overrides  # name to value; empty if a sweeper has yet to choose them
+    typed: tuple[str, ...] = ()  # the same as Hydra wrote them down, with a + or ~ before the name; () until it begins
     run: RunDirectory | None = None
     state: str = NOT_STARTED
     error: str | None = None
@@ -85,6 +86,12 @@ def differing(jobs: Iterable[Overrides]) -> list[str]:
     return [name for name in names if len({job.get(name) for job in jobs}) > 1]
 
 
+def name_and_value(typed: str) -> tuple[str, str]:
+    """Of an override, as it was typed: what is set, without a + before it, and to what."""
+    name, _, value = typed.partition("=")
+    return _name(name), value
+
+
 def _with_planned(begun: list[Job], hydra: Mapping[str, Any]) -> list[Job]:
     """Adds the jobs that have not begun, and brings all into the order in which they were planned."""
     planned = _planned(hydra)
@@ -130,13 +137,13 @@ def _command(run: RunDirectory, hydra: Mapping[str, Any]) -> str | None:
 
 
 def _job(run: RunDirectory) -> Job:
-    pairs = [_line(text).partition("=") for text in _texts(_load(run.hydra / "overrides.yaml"))]
-    overrides = {_name(key): value for key, _, value in pairs}
+    typed = tuple(_line(text) for text in _texts(_load(run.hydra / "overrides.yaml")))
+    overrides = dict(name_and_value(text) for text in typed)
     try:
         told = run.read_manifest() or {}
         metrics = run.read_metrics() if run.finished else {}
     except UserError as error:
-        return Job(overrides, run, DAMAGED, _line(error))
+        return Job(overrides, typed, run, DAMAGED, _line(error))
     state, why = _line(told.get("state") or NOT_STARTED), None
     if run.finished:
         state = manifest.FINISHED
@@ -148,7 +155,7 @@ def _job(run: RunDirectory) -> Job:
         why = _line(told.get("error") or "")
     seconds = told.get("seconds")
     figures = {_line(name): value for name, value in metrics.items() if _is_figure(value)}
-    return Job(overrides, run, state, why, seconds if _is_figure(seconds) else None, figures)
+    return Job(overrides, typed, run, state, why, seconds if _is_figure(seconds) else None, figures)
 
 
 def _load(path: Path) -> object:

@@ -30,6 +30,10 @@ def everything_in(directory: Path) -> dict[str, bytes]:
         (["optimizer=sdg"], "no 'sdg' in group 'optimizer'; did you mean 'sgd'? (there are: adam, adamw, sgd)"),
         (["experiment=notebok"], "did you mean 'notebook'?"),
         (["optimizer=sgd", "betas=1"], "no key 'betas'"),  # which sgd does not have, so it is not suggested
+        (
+            ["optimizer.lr=1,2"],
+            "'optimizer.lr=1,2': for one run after another add -m, for a list write 'optimizer.lr=[1,2]'",
+        ),
         (["trainer.max_epochs"], "cannot read 'trainer.max_epochs': an override is written key=value"),
         (["data.data_dir=~/x"], """put the value in double quotes, all in single: 'data.data_dir="~/x"'"""),
         (['data.data_dir="~/x"'], "data.data_dir: "),  # read, and then not found

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 import statistics
 from pathlib import Path
@@ -211,7 +212,28 @@ def test_values_cannot_break_the_markdown(tmp_path: Path) -> None:
     report.write(path)
     text = (path / "report.md").read_text()
     assert r"| a\|b |" in text
-    assert "<script>" not in text
+    assert "<script>" not in text.partition("```")[0]  # in a block of code it is harmless
+
+
+def test_one_run_of_each_setting_is_to_be_repeated_as_it_was_typed(tmp_path: Path) -> None:
+    fixed = {"sweep": "mine", "test": "false", "+data.extra": "'a b'", "~callbacks.progress_bar": "", "seed": "7"}
+    path = make_sweep(tmp_path / "s", {"lr": ["0.1", "0.2", "0.3", "0.4"]}, lambda job: {"val/acc": float(job["lr"])})
+    for job, overrides in ((job.parent, job / "overrides.yaml") for job in path.glob("*/.hydra")):
+        overrides.write_text(json.dumps([*(f"{k}={v}" for k, v in fixed.items()), f"lr={job.name.partition('-')[2]}"]))
+    text = report.write(path)
+    kept = shlex.join(["+data.extra='a b'", "~callbacks.progress_bar="])
+    expected = [f"python train.py -m {kept} lr={lr} seed=8,9,10,11,12 test=false" for lr in ("0.4", "0.3", "0.2")]
+    assert [line.partition("to repeat")[2].strip() for line in text.splitlines() if "to repeat" in line] == expected
+    assert "```sh\n" + "\n".join(expected) + "\n```" in (path / "report.md").read_text()
+
+
+def test_a_seed_that_is_no_number_is_survived(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {"lr": ["0.1", "0.2"]}, some_acc, fixed={"seed": "${oc.env:SEED}"})
+    assert "seed=0,1,2,3,4" in report.write(path)
+
+
+def some_acc(_job: Job) -> dict[str, float | None]:
+    return {"val/acc": 0.5}
 
 
 def test_the_report_needs_no_torch(sweep: Path) -> None:

@@ -1,6 +1,5 @@
 """Searches: sweeps for which Optuna chooses the values."""
 
-import json
 import signal
 import subprocess
 import time
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from fmnist import sweep_directory
-from fmnist.run_directory import RunDirectory
 from tests.conftest import Outcome, one_line
 from tests.test_command_line import everything_in
 from tests.test_sweep import SMALL, jobs
@@ -95,8 +93,9 @@ def test_a_trial_that_fails_does_not_stop_the_search_and_makes_the_exit_code_1(
     outcome = train_here(*SMALL, "sweep=search", "optimizer.lr=choice(0.001,1e30)", "hydra.sweeper.n_trials=5")
     assert outcome.code == 1
     states = [job.state for job in sweep_directory.read(tmp_path / "sweep").jobs]
+    assert len(states) == 5
     assert set(states) == {"finished", "failed"}
-    assert f"{states.count('finished')} of 5 runs finished" in outcome.out or len(states) < 5  # a value may come twice
+    assert f"{states.count('finished')} of 5 runs finished" in outcome.out
 
 
 def test_a_search_of_which_nothing_finishes_says_so_in_one_line(train_here: TrainHere) -> None:
@@ -120,9 +119,3 @@ def test_a_mistake_ends_a_search_before_its_first_trial(
 ) -> None:
     assert message in one_line(train_here(*SMALL, "sweep=search", *overrides))
     assert everything_in(tmp_path) == {}
-
-
-def test_the_manifest_of_a_trial_is_complete(train_here: TrainHere, tmp_path: Path) -> None:
-    assert train_here(*SMALL, "sweep=search", "hydra.sweeper.n_trials=1").code == 0
-    (job,) = jobs(tmp_path / "sweep").values()
-    assert json.loads(RunDirectory(job.path).manifest.read_text())["state"] == "finished"

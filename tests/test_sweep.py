@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_jobs_end_with_the_sweep_that_started_them_and_go_on_with_it(start: Star
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the jobs' processes in /proc")
 def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, tmp_path: Path) -> None:
     process = start(*PARALLEL, "trainer.max_epochs=1000", "hydra.launcher.n_jobs=2")
     wait_for_checkpoints(tmp_path / "sweep", 2)

@@ -14,8 +14,8 @@ class EMA(WeightAveraging):
     Validation and test see the averages, and they are a checkpoint's ``state_dict``. The weights that are trained, from
     which a run goes on, stand beside them there.
 
-    Lightning's own EMAWeightAveraging would test the weights that are trained. It also takes three times as long, 1.6
-    ms a step for 293,000 weights, and lets buffers that never change drift by rounding, such as the mean of the pixels.
+    Lightning's own EMAWeightAveraging would test the weights that are trained. It also lets buffers that never change
+    drift by rounding, such as the mean of the pixels.
 
     Args:
         decay: Share of the average that each step keeps, above 0 and below 1: the average is over about the last
