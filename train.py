@@ -20,7 +20,7 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> float:
     """Runs one job and returns the monitored metric, which a sweeper may optimize."""
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
-    from fmnist import build, description, results
+    from fmnist import build, description, outcome
     from fmnist.logger import log_results, log_start
     from fmnist.session import working_on
 
@@ -29,7 +29,7 @@ def main(config: DictConfig) -> float:
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     if in_sweep and run.finished:  # the sweep goes on, and has done this job before
         log.info("finished before")
-        return results.score(run.read_metrics(), config)
+        return outcome.score(run.read_metrics(), config)
     build.prepare(config)
     with working_on(run, config):
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
@@ -37,16 +37,16 @@ def main(config: DictConfig) -> float:
         log_start(trainer, classifier, description.texts(config, classifier), last)
 
         trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
-        metrics = results.after_training(trainer, run)
+        metrics = outcome.after_training(trainer, run)
         if config.test:
             best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
             trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
-            metrics |= results.after_test(trainer)
+            metrics |= outcome.after_test(trainer)
 
         log_results(trainer, description.hyperparameters(config), metrics)
         run.write_metrics(metrics)
-        log.info(results.line(metrics) if in_sweep else results.summary(run, metrics))
-    return results.score(metrics, config)
+        log.info(outcome.line(metrics) if in_sweep else outcome.summary(run, metrics))
+    return outcome.score(metrics, config)
 
 
 if __name__ == "__main__":

@@ -541,15 +541,15 @@ def test_a_checkpoint_that_carries_code_is_refused_and_nothing_of_it_is_run(
 def test_training_does_not_run_a_checkpoint_that_was_put_into_its_directory(
     train_here: TrainHere, tmp_path: Path, witness: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fmnist import results
+    from fmnist import outcome
 
-    after_training = results.after_training
+    after_training = outcome.after_training
 
     def put_there(trainer: Any, run: RunDirectory) -> Any:
         torch.save({"state_dict": Hostile(witness)}, run.best_checkpoint)
         return after_training(trainer, run)
 
-    monkeypatch.setattr(results, "after_training", put_there)
+    monkeypatch.setattr(outcome, "after_training", put_there)
     outcome = train_here("experiment=smoke", "threads=1", "trainer.max_epochs=1", "hydra.run.dir=run")
     assert "best.ckpt is refused: it holds more than weights" in one_line(outcome)
     assert not witness.exists()
