@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report demo tensorboard doctor audit lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report measure record ladder demo tensorboard doctor audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,7 +37,7 @@ $(EXTRAS): requirements-extras.lock $(READY)
 	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements-extras.lock
 	@touch $@
 
-setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see README
+setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see docs/setup.md
 	@test -n "$(INDEX)" || { echo "error: give the address that pytorch.org names for pip and CPU: make setup-cpu INDEX=<address>"; exit 1; }
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -77,6 +77,15 @@ bench: data ## measure what training costs, beside the floor and the usual ways 
 
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
+
+measure: data ## train experiments with five seeds each and keep what came of it; ARGS="small strong --seeds 5"
+	$(BIN)/python -m benchmarks.measure $(ARGS)
+
+record: ARGS := record_90 record_91 record_92 record_93 record_94
+record: measure ## time to accuracy: the same with the five recipes that are as fast as possible (takes 50 minutes)
+
+ladder: setup ## put what make measure has kept into benchmarks/results and the documents
+	$(BIN)/python -m benchmarks.ladder
 
 demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> HOST=<address> PORT=<port>
 	$(BIN)/python -m fmnist.demo host=$(HOST) $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))

@@ -31,13 +31,14 @@ def main(config: DictConfig) -> float:
         log.info("finished before")
         return outcome.score(run.read_metrics(), config)
     build.prepare(config)
-    with working_on(run, config):
+    with working_on(run, config) as record:
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
         last = run.last_checkpoint if run.last_checkpoint.is_file() else None  # there if the run is resumed
         log_start(trainer, classifier, description.texts(config, classifier), last)
 
         trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
         metrics = outcome.after_training(trainer, run)
+        record |= outcome.effort(trainer)
         if config.test:
             best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
             trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)

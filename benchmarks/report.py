@@ -81,15 +81,15 @@ def summary(result: Result) -> str:
     return "\n".join([*lines, "", f"{result['date'][:10]}, {where}; median of {settings['rounds']} rounds."])
 
 
-def fill(text: str, content: str) -> str:
-    """Puts the content between the two comments in a document.
+def fill(text: str, content: str, name: str = "benchmark") -> str:
+    """Puts the content between the two comments with that name in a document.
 
     Raises:
         ValueError: The document does not have them.
     """
-    pattern = r"(<!-- benchmark: .* -->\n).*?(<!-- end of benchmark -->)"
+    pattern = rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)"
     if not re.search(pattern, text, re.DOTALL):
-        raise ValueError("no '<!-- benchmark: ... -->' and '<!-- end of benchmark -->' in the document")
+        raise ValueError(f"no '<!-- {name}: ... -->' and '<!-- end of {name} -->' in the document")
     return re.sub(pattern, lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text, flags=re.DOTALL)
 
 

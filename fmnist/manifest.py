@@ -2,7 +2,7 @@
 
 Its first part is of the run's first start and stays as it is. ``sessions`` has an entry for each time that a process
 worked on the run, ``differs`` in it what was not as at the first start. What follows is of the last session, but
-``seconds``, the sum over all that were not killed.
+``seconds``, the sum over all that were not killed. What was trained, and how long, stands at the end.
 """
 
 import datetime
@@ -32,8 +32,8 @@ _COMPUTING = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hyd
 
 
 @contextmanager
-def recording(run: RunDirectory, config: DictConfig) -> Iterator[None]:
-    """Records in the manifest that this process works on a run, and how that ends.
+def recording(run: RunDirectory, config: DictConfig) -> Iterator[Manifest]:
+    """Records in the manifest that this process works on a run, and how that ends, with all that was put into it.
 
     Raises:
         UserError: The run directory cannot be written.
@@ -42,7 +42,7 @@ def recording(run: RunDirectory, config: DictConfig) -> Iterator[None]:
     session = manifest["sessions"][-1]
     start = time.monotonic()
     try:
-        yield
+        yield manifest
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         session |= {"state": INTERRUPTED if interrupted else FAILED, "error": describe(error)}

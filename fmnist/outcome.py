@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
 from fmnist import checkpoint_io, monitor
+from fmnist.callbacks.epoch_report import EpochReport
 from fmnist.metrics import NAMES
 from fmnist.run_directory import RunDirectory
 
@@ -29,6 +30,14 @@ def after_training(trainer: Trainer, run: RunDirectory) -> Metrics:
         "epochs": last["epochs"],
         "best_epoch": best["epochs"],
     }
+
+
+def effort(trainer: Trainer) -> dict[str, int | float | None]:
+    """What was trained, and how long: ``parameters``, and ``training_seconds`` if somebody has looked at a clock."""
+    parameters = sum(parameter.numel() for parameter in trainer.lightning_module.parameters())
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not declare it
+    clocks = [callback for callback in callbacks if isinstance(callback, EpochReport)]
+    return {"parameters": parameters, "training_seconds": round(clocks[0].training_seconds, 3) if clocks else None}
 
 
 def after_test(trainer: Trainer) -> Metrics:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from fmnist import manifest, resumption
 from fmnist.errors import UserError
+from fmnist.manifest import Manifest
 from fmnist.run_directory import RunDirectory
 from fmnist.signals import interruptible
 
@@ -20,8 +21,8 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 
 
 @contextmanager
-def working_on(run: RunDirectory, config: DictConfig) -> Iterator[None]:
-    """Lets this process alone work on a run, and records it in the run's manifest.
+def working_on(run: RunDirectory, config: DictConfig) -> Iterator[Manifest]:
+    """Lets this process alone work on a run, and records it in the run's manifest, which it gives.
 
     A run that was finished is so no longer. SIGTERM and SIGHUP end the work as Ctrl-C does.
 
@@ -33,8 +34,8 @@ def working_on(run: RunDirectory, config: DictConfig) -> Iterator[None]:
         resumption.check_same(run, config)
         run.remove_leftovers()
         run.metrics.unlink(missing_ok=True)
-        with manifest.recording(run, config), interruptible(lambda: _say(run)), _explaining(run):
-            yield
+        with manifest.recording(run, config) as record, interruptible(lambda: _say(run)), _explaining(run):
+            yield record
 
 
 def _say(run: RunDirectory) -> None:

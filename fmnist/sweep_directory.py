@@ -86,6 +86,11 @@ def differing(jobs: Iterable[Overrides]) -> list[str]:
     return [name for name in names if len({job.get(name) for job in jobs}) > 1]
 
 
+def typed_overrides(run: RunDirectory) -> tuple[str, ...]:
+    """Of a run, as Hydra wrote them down; none if the file is damaged."""
+    return tuple(_line(text) for text in _texts(_load(run.hydra / "overrides.yaml")))
+
+
 def name_and_value(typed: str) -> tuple[str, str]:
     """Of an override, as it was typed: what is set, without a + before it, and to what."""
     name, _, value = typed.partition("=")
@@ -137,7 +142,7 @@ def _command(run: RunDirectory, hydra: Mapping[str, Any]) -> str | None:
 
 
 def _job(run: RunDirectory) -> Job:
-    typed = tuple(_line(text) for text in _texts(_load(run.hydra / "overrides.yaml")))
+    typed = typed_overrides(run)
     overrides = dict(name_and_value(text) for text in typed)
     try:
         told = run.read_manifest() or {}

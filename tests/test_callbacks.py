@@ -87,6 +87,28 @@ def test_the_seconds_of_an_epoch_are_those_of_its_steps(
         assert max(seconds) < 0.4
 
 
+def test_the_seconds_of_training_have_everything_in_them_but_the_validation(tmp_path: Path, loader: Any) -> None:
+    class SlowValidation(Callback):
+        def on_validation_batch_start(self, *_arguments: Any) -> None:
+            time.sleep(0.1)  # for each of ten batches
+
+    report = EpochReport()
+    start = time.perf_counter()
+    callbacks = [report, Slow(), SlowValidation()]
+    trainer(tmp_path, max_epochs=1, callbacks=callbacks).fit(classifier(), loader, loader)
+    whole = time.perf_counter() - start
+    assert 0.5 < report.training_seconds < whole - 1
+    at_the_end = report.training_seconds
+    time.sleep(0.01)
+    assert report.training_seconds == at_the_end
+    assert EpochReport().training_seconds == 0
+    going_on = EpochReport()
+    going_on.load_state_dict({"training_seconds": 1000.0})
+    assert going_on.training_seconds == 1000
+    trainer(tmp_path, max_epochs=1, callbacks=[going_on]).fit(classifier(), loader, loader)
+    assert 1000 < going_on.training_seconds < 1000 + whole
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_the_learning_rate_is_one_curve_however_many_groups_of_parameters_there_are(

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
+from benchmarks import measure
 from fmnist import arguments, build
 from fmnist.run_directory import RunDirectory
 from tests.conftest import ROOT
@@ -45,6 +46,8 @@ def test_every_command_of_the_documents_works(
     if command[0] == "make":
         assert {argument for argument in command[1:] if "=" not in argument} <= TARGETS
         overrides = [o for argument in command if argument.startswith("ARGS=") for o in argument[5:].split()]
+        if command[1:2] == ["measure"]:
+            overrides = [f"experiment={name}" for name in measure.parser().parse_args(overrides).experiments]
     else:
         assert command[:2] == ["python", "train.py"]
         overrides = [argument for argument in command[2:] if not argument.startswith("-")]

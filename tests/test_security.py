@@ -550,8 +550,8 @@ def test_training_does_not_run_a_checkpoint_that_was_put_into_its_directory(
         return after_training(trainer, run)
 
     monkeypatch.setattr(outcome, "after_training", put_there)
-    outcome = train_here("experiment=smoke", "threads=1", "trainer.max_epochs=1", "hydra.run.dir=run")
-    assert "best.ckpt is refused: it holds more than weights" in one_line(outcome)
+    refused = train_here("experiment=smoke", "threads=1", "trainer.max_epochs=1", "hydra.run.dir=run")
+    assert "best.ckpt is refused: it holds more than weights" in one_line(refused)
     assert not witness.exists()
     assert not (tmp_path / "run/metrics.json").exists()
 

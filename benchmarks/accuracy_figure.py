@@ -1,0 +1,113 @@
+"""The figure of docs/accuracy.md: test accuracy against seconds of training, ours beside what others have published."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_lowercase
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from benchmarks.process import ROOT
+from fmnist.tables import Table
+
+PUBLISHED = ROOT / "benchmarks/published.csv"
+OURS, THEIRS = "#c43c00", "#1f4e8c"  # they differ also to the colour-blind, and in print
+TICKS = {10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 86_400: "1 day"}
+UNTIMED = 600_000.0  # where those stand of which no time is told
+
+
+@dataclass(frozen=True)
+class Point:
+    """A test accuracy.
+
+    Attributes:
+        name: What to write beside it.
+        accuracy: In percent.
+        sd: Over the runs; None of one run.
+        seconds: Of training; None if not told.
+        honest: Whether the test set chose neither the epoch nor anything else, as far as is told.
+    """
+
+    name: str
+    accuracy: float
+    sd: float | None
+    seconds: float | None
+    honest: bool
+
+
+def published(path: Path = PUBLISHED) -> list[Point]:
+    with path.open(newline="") as file:
+        return [
+            Point(
+                letter,
+                float(row["accuracy"]),
+                float(row["sd"]) if row["sd"] else None,
+                float(row["seconds"]) if row["seconds"] else None,
+                row["epoch chosen on the test set"] == "no" and row["data"] == "today's",
+            )
+            for letter, row in zip(ascii_lowercase, csv.DictReader(file), strict=False)
+        ]
+
+
+def table(path: Path = PUBLISHED) -> Table:
+    """What others have published, for the document; the letters are those in the figure."""
+    header = ["", "network", "test accuracy", "parameters", "time", "epoch chosen on the test set", "data", "source"]
+    with path.open(newline="") as file:
+        rows = [
+            [
+                letter,
+                row["method"],
+                row["accuracy"] + (f" ± {row['sd']} (n = {row['runs']})" if row["sd"] else f" (n = {row['runs']})"),
+                f"{int(row['parameters']):,}" if row["parameters"] else "not told",
+                f"{float(row['seconds']):,.0f} s, {row['hardware']}" if row["seconds"] else "not told",
+                row["epoch chosen on the test set"],
+                row["data"],
+                f"{row['source']}, {row['year']}",
+            ]
+            for letter, row in zip(ascii_lowercase, csv.DictReader(file), strict=False)
+        ]
+    return [header, *rows]
+
+
+def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
+    """Draws both, the time on a logarithmic axis; what is not comparable is drawn hollow."""
+    figure = Figure(figsize=(9.6, 6.0), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.axvline(UNTIMED / 2.2, color="0.8", linewidth=1)
+    for point in theirs:
+        _mark(axes, point, THEIRS, "s")
+    for point in ours:
+        _mark(axes, point, OURS, "o")
+    records = sorted((point.seconds or UNTIMED, point.accuracy) for point in ours if point.name.startswith("record"))
+    axes.plot([x for x, _ in records], [y for _, y in records], color=OURS, linewidth=1, zorder=1)
+    axes.set_xlim(8, UNTIMED * 1.8)
+    axes.xaxis.set_major_locator(FixedLocator([*TICKS, UNTIMED]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TICKS.get(round(x), "not told")))
+    axes.set_xlabel("time of training")
+    axes.set_ylabel("test accuracy (%)")
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    for marker, color, face, label in (
+        ("o", OURS, OURS, "this project, 2 processor cores"),
+        ("s", THEIRS, THEIRS, "published; hardware differs, most of it GPUs"),
+        ("s", THEIRS, "white", "published; test set chose the epoch, or not told, or older data"),
+    ):
+        axes.plot([], [], marker, color=color, markerfacecolor=face, label=label)
+    axes.legend(loc="lower right", bbox_to_anchor=(0.86, 0.0), frameon=False, fontsize=9)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure
+
+
+def _mark(axes: Axes, point: Point, color: str, marker: str) -> None:
+    x = point.seconds or UNTIMED
+    face = color if point.honest else "white"
+    axes.errorbar(
+        x, point.accuracy, point.sd, marker=marker, color=color, markerfacecolor=face, markersize=6, capsize=2
+    )
+    axes.annotate(point.name, (x, point.accuracy), xytext=(7, -3), textcoords="offset points", fontsize=9, color=color)

@@ -1,0 +1,134 @@
+"""From the runs that ``make measure`` has kept to the documents: ``make ladder``.
+
+The README's table, the tables and the figure in docs/accuracy.md, and a line in each measured experiment's file. None
+of these figures is ever typed; a test compares them with the runs.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks import accuracy_figure
+from benchmarks.accuracy_figure import Point
+from benchmarks.measure import KEPT, NEW
+from benchmarks.process import ROOT
+from benchmarks.report import fill
+from fmnist import results
+from fmnist.measurement import Summary, summaries
+from fmnist.tables import Table, markdown_rows
+
+FIGURE = ROOT / "docs/accuracy.png"
+README, DOCUMENT, EXPERIMENTS = ROOT / "README.md", ROOT / "docs/accuracy.md", ROOT / "conf/experiment"
+LADDER = {
+    "notebook": "the lesson as it is",
+    "small": "no more parameters than the lesson's, a better recipe",
+    "strong": "the best in ten minutes",
+    "best": "the best in thirty minutes",
+}
+RECORDS = (90, 91, 92, 93, 94)  # percent on the test set, as fast as possible: experiment=record_90 ...
+RUNS = 5  # that a claim takes at least
+MEASURED = re.compile(r"^# measured:.*\n(#   .*\n)*", re.MULTILINE)  # in an experiment's file
+
+
+def measured(directory: Path = KEPT) -> dict[str, Summary]:
+    """The runs that are kept, by experiment.
+
+    Raises:
+        ValueError: Runs of one experiment are of different configurations: its file was changed, and not all of it
+            measured again.
+    """
+    found: dict[str, Summary] = {}
+    for summary in summaries(results.read(directory)):
+        (recipe,) = summary.recipe
+        name = recipe.removeprefix("experiment=")
+        if name in found:
+            raise ValueError(f"the runs of {recipe} in {directory} are of different configurations")
+        found[name] = summary
+    return found
+
+
+def ladder(found: Mapping[str, Summary]) -> Table:
+    """The README's table: what each experiment reaches, in what time."""
+    header, *_ = results.table([])
+    rows = [
+        [f"`{name}`: {what}", *results.table([found[name]])[1][1:]] for name, what in LADDER.items() if name in found
+    ]
+    return [["experiment", *header[1:]], *rows]
+
+
+def records(found: Mapping[str, Summary]) -> Table:
+    """Time to accuracy."""
+    header = ["test accuracy", "seconds", "floor epochs", "mean ± sd", "runs", "parameters", "recipe"]
+    rows = []
+    for goal in RECORDS:
+        name = f"record_{goal}"
+        if name not in found:
+            continue
+        summary = found[name]
+        accuracy = summary.statistic("test/acc")
+        holds = accuracy is not None and accuracy.mean >= goal / 100 and accuracy.count >= RUNS
+        rows.append(
+            [
+                f"{goal} %" if holds else f"({goal} %: not reached)",
+                f"{summary.seconds:.1f}",
+                f"{summary.floors:.1f}",
+                results.percent(accuracy),
+                str(len(summary.runs)),
+                f"{summary.parameters:,}",
+                f"`experiment={name}`",
+            ]
+        )
+    return [header, *rows]
+
+
+def header_line(summary: Summary) -> str:
+    """What an experiment's file says of itself."""
+    test, val = (summary.statistic(f"{split}/acc") for split in ("test", "val"))
+    validation = f" (validation {results.percent(val)})" if val else ""
+    machines = ", ".join(dict.fromkeys(str(run.manifest["processor"]) for run in summary.runs))
+    threads = summary.runs[0].manifest["threads"]
+    return (
+        f"# measured: test accuracy {results.percent(test)} %{validation}, {len(summary.runs)} seeds, mean ± sd;\n"
+        f"#   {summary.seconds:.0f} s of training on {threads} cores ({machines}); {summary.parameters:,} parameters\n"
+    )
+
+
+def documents(found: Mapping[str, Summary]) -> dict[Path, str]:
+    """What the documents have to say."""
+    table = "\n".join(markdown_rows(ladder(found), words=1))
+    record = "\n".join(markdown_rows(records(found), words=1))
+    others = "\n".join(markdown_rows(accuracy_figure.table(), words=8))
+    document = DOCUMENT.read_text()
+    for name, content in {"ladder": table, "record": record, "published": others}.items():
+        document = fill(document, content, name)
+    made = {README: fill(README.read_text(), table, "ladder"), DOCUMENT: document}
+    for name, summary in found.items():
+        path = EXPERIMENTS / f"{name}.yaml"
+        made[path] = MEASURED.sub(header_line(summary), path.read_text(), count=1)
+    return made
+
+
+def points(found: Mapping[str, Summary]) -> list[Point]:
+    """What the figure shows of ours."""
+    result = []
+    for name, summary in found.items():
+        if accuracy := summary.statistic("test/acc"):
+            sd = None if accuracy.sd is None else 100 * accuracy.sd
+            result.append(Point(name, 100 * accuracy.mean, sd, summary.seconds, honest=True))
+    return result
+
+
+def main() -> None:
+    for new in sorted(NEW.glob("*.json")):
+        shutil.move(new, KEPT / new.name)
+    found = measured()
+    for path, text in documents(found).items():
+        path.write_text(text)
+        print(path.relative_to(ROOT))
+    accuracy_figure.draw(points(found), accuracy_figure.published()).savefig(FIGURE)
+    print(FIGURE.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

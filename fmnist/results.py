@@ -1,0 +1,123 @@
+"""Makes a table of finished runs: ``python -m fmnist.results runs=runs``.
+
+Runs of one recipe, which differ in nothing but their seed, make a row: parameters, seconds of training, accuracy on the
+validation and the test set, mean and standard deviation over the runs. Recipes are to be chosen by the validation set;
+who chooses by the test set's column has no figure left to report.
+
+With keep=<directory> each run is kept there as a small JSON file, which can be committed, and read again in the place
+of the run: metrics, configuration, commit, versions, machine.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmnist import arguments, atomic
+from fmnist.errors import UserError
+from fmnist.measurement import Measurement, Summary, summaries
+from fmnist.ranking import Statistic
+from fmnist.run_directory import RunDirectory
+from fmnist.tables import Table, aligned, escaped, markdown_rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    runs: tuple[str, ...] = arguments.option("run directories, kept JSON files, or directories that hold some of them")
+    keep: Path | None = arguments.option("directory to keep a JSON file of each run in", default=None)
+    output: Path | None = arguments.option("Markdown file to write the table to", default=None)
+
+
+def main(options: Options) -> None:
+    """Prints the table, and writes what was asked for.
+
+    Raises:
+        UserError: There is no finished run, or something cannot be read or written.
+    """
+    measurements = [measurement for path in options.runs for measurement in read(Path(path))]
+    if not measurements:
+        raise UserError(f"no finished run in {', '.join(options.runs)}")
+    if options.keep:
+        for measurement in measurements:
+            measurement.write(options.keep / file_name(measurement))
+        log.info("kept %d files in %s", len(measurements), options.keep)
+    recipes = summaries(measurements)
+    rows, common = table(recipes), shared(recipes)
+    heading = [f"all with {' '.join(common)}", ""] if common else []
+    figures = aligned([row[1:] for row in rows], words=0)  # recipes may be long: at the end
+    log.info("\n".join([*heading, *(f"{line}  {recipe}" for line, (recipe, *_) in zip(figures, rows, strict=True))]))
+    if options.output:
+        lines = [*map(escaped, heading), *markdown_rows(rows, words=1), ""]
+        atomic.write(options.output, "\n".join(lines).encode())
+
+
+def read(path: Path) -> Iterator[Measurement]:
+    """The finished runs in a directory at any depth, and those that JSON files in it were kept of.
+
+    Raises:
+        UserError: There is no such path, or it is damaged.
+    """
+    if not path.exists():
+        raise UserError(f"there is no {path}; runs are under runs/train and runs/sweeps")
+    if path.is_file():
+        yield Measurement.read(path)
+        return
+    for metrics in sorted(path.glob("**/metrics.json")):
+        run = RunDirectory(metrics.parent)
+        if run.hydra.is_dir():  # else an evaluation
+            yield Measurement.of_run(run)
+    for kept in sorted(path.glob("*-seed*.json")):
+        yield Measurement.read(kept)
+
+
+def file_name(measurement: Measurement) -> str:
+    """Of the JSON file that is kept of a run."""
+    name = "+".join(measurement.recipe).removeprefix("experiment=") or "defaults"
+    typeable = re.sub(r"[^\w.+-]", "-", name)[:100]
+    return f"{typeable}-seed{measurement.seed}.json"
+
+
+def table(recipes: Sequence[Summary]) -> Table:
+    """A header, and a row for each recipe, without what is shared by all."""
+    common = shared(recipes)
+    accuracies = ["validation accuracy", "test accuracy"]
+    header = ["recipe", "parameters", "seconds", "floor epochs", *accuracies, "runs", "commit"]
+    rows = [
+        [
+            " ".join(text for text in recipe.recipe if text not in common) or "the defaults",
+            f"{recipe.parameters:,}" if recipe.parameters else "-",
+            f"{recipe.seconds:,.0f}" if recipe.seconds else "-",
+            f"{recipe.floors:,.0f}" if recipe.floors else "-",
+            percent(recipe.statistic("val/acc")),
+            percent(recipe.statistic("test/acc")),
+            str(len(recipe.runs)),
+            ", ".join(recipe.commits),
+        ]
+        for recipe in recipes
+    ]
+    if all(recipe.floors is None for recipe in recipes):
+        for row in [header, *rows]:
+            del row[3]
+    return [header, *rows]
+
+
+def shared(recipes: Sequence[Summary]) -> list[str]:
+    """The overrides that all of several recipes have."""
+    if len(recipes) < 2:
+        return []
+    first, *others = (recipe.recipe for recipe in recipes)
+    return [text for text in first if all(text in other for other in others)]
+
+
+def percent(accuracy: Statistic | None) -> str:
+    """Mean and standard deviation in percent, such as '93.12 ± 0.14'."""
+    if accuracy is None:
+        return "-"
+    return f"{100 * accuracy.mean:.2f}" + ("" if accuracy.sd is None else f" ± {100 * accuracy.sd:.2f}")
+
+
+if __name__ == "__main__":
+    arguments.run(main, Options)
