@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fmnist import atomic, sweep_directory
+from fmnist import atomic, resumption, sweep_directory
 from fmnist.errors import UserError
 from fmnist.ranking import SEED, Statistic
 from fmnist.run_directory import RunDirectory
@@ -56,11 +56,13 @@ class Measurement:
         Raises:
             UserError: It is none, or damaged.
         """
-        configuration = run.read_configuration()
+        planned, configuration = run.read_configuration(), resumption.configuration(run)
         manifest = run.read_manifest() or {}
         versions = manifest.get("packages") or {}
         names = ((text, sweep_directory.name_and_value(text)[0]) for text in sweep_directory.typed_overrides(run))
         typed = [text for text, name in names if name.partition(".")[0] not in _NO_PART]
+        if configuration.trainer.max_epochs != planned.trainer.max_epochs:
+            typed.append(f"trainer.max_epochs={configuration.trainer.max_epochs} (when resumed)")
         return cls(
             recipe=typed,
             seed=configuration.seed,

@@ -134,5 +134,16 @@ def test_real_runs(tmp_path: Path) -> None:
         assert 0 < manifest["training_seconds"] < manifest["seconds"]
 
 
+@pytest.mark.real_data
+def test_a_run_that_was_given_more_epochs_says_so(tmp_path: Path) -> None:
+    first = ["experiment=smoke", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}/run"]
+    for overrides in (first, [f"resume={tmp_path}/run", "trainer.max_epochs=3"]):
+        trained = run_command(ROOT / "train.py", *overrides)
+        assert trained.code == 0, trained.err
+    (run,) = results.read(tmp_path)
+    assert run.recipe[-1] == "trainer.max_epochs=3 (when resumed)"
+    assert run.configuration["trainer"]["max_epochs"] == 3
+
+
 def last_row(text: str) -> list[str]:
     return text.splitlines()[-1].split()
