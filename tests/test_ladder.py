@@ -62,8 +62,9 @@ def test_a_record_tells_seconds_floor_epochs_and_recipe() -> None:
 
 def test_the_ladder_has_the_experiments_in_their_order_whatever_their_seconds() -> None:
     runs = [measurement("strong", 0, 0.94, seconds=1.0), measurement("notebook", 0, 0.87)]
-    _, *rows = ladder.ladder(found(*runs))
+    header, *rows = ladder.ladder(found(*runs))
     assert [row[0].partition(":")[0] for row in rows] == ["`notebook`", "`strong`"]
+    assert [dict(zip(header, row, strict=True))["floor epochs"] for row in rows] == ["5", "0"]
 
 
 def test_runs_of_two_versions_of_an_experiment_are_refused(tmp_path: Path) -> None:
