@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist import build
+from fmnist import build, speed
 from fmnist.errors import UserError
 from fmnist.files import SHA256
 from fmnist.monitor import monitored
@@ -34,10 +34,17 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bf16 instructions, which some experiments ask for."""
+    monkeypatch.setattr(speed, "has_bf16", lambda: True)
+
+
 def test_every_group_is_covered() -> None:
     assert {path.parent.name for path in FILES} == {*GROUPS, "experiment", "sweep"}
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_file_composes_and_builds(choice: str, composed: Composed, tmp_path: Path) -> None:
     config = composed(choice)
@@ -83,6 +90,7 @@ def test_the_monitored_metric_stands_once(composed: Composed) -> None:
         assert (callback.monitor, callback.mode) == ("val/loss", "min")
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "trainer=gpu"])
 def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is read if it is an argument of a constructor that is called, or if the program asks for it."""
