@@ -197,8 +197,8 @@ def _check_trainer(config: DictConfig) -> None:
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
     if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
         raise UserError(
-            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower with it; "
-            "trainer=auto calculates in single precision"
+            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower "
+            "with it; trainer=auto calculates in single precision"
         )
     for key in ("max_epochs", "max_steps", "limit_train_batches"):
         if node[key] == 0:
