@@ -284,7 +284,9 @@ def outcome(run: RunDirectory) -> dict[str, Any]:
     """All that must be the same, flat."""
     result: dict[str, Any] = {"metrics": run.metrics.read_text()}
     for path in (run.best_checkpoint, run.last_checkpoint):
-        result |= {f"{path.name}: {name}": value for name, value in flat(torch.load(path, weights_only=True)).items()}
+        checkpoint = torch.load(path, weights_only=True)
+        assert checkpoint["callbacks"]["EpochReport"].pop("training_seconds") > 0  # never twice the same
+        result |= {f"{path.name}: {name}": value for name, value in flat(checkpoint).items()}
     for path in (run.path / "csv").glob("metrics.csv"):
         with path.open(newline="") as file:
             rows = [row | {"train/images_per_second": ""} for row in csv.DictReader(file)]
@@ -332,7 +334,9 @@ def check_manifest(run: RunDirectory) -> None:
     for session in manifest["sessions"][:-1]:
         assert session["state"] in ("killed", "interrupted", "failed"), session
     missing = [
-        name for name in ("commit", "config_sha256", "packages", "processor", "threads", "data") if name not in manifest
+        name
+        for name in ("commit", "config_sha256", "packages", "processor", "data", "parameters", "training_seconds")
+        if name not in manifest
     ]
     assert not missing
     assert manifest["data"]["sha256"] == files.SHA256
