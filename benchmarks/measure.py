@@ -19,12 +19,11 @@ from fmnist.run_directory import RunDirectory
 KEPT = ROOT / "benchmarks/results/runs"
 NEW = ROOT / "runs/kept"  # git does not look here, so that the source stays as committed while runs are made
 RUNS = Path("runs/measured")  # below the project
-IMAGES = 55_000  # of the floor's epoch
 
 
-def measure(experiment: str, seed: int, runs: Path) -> Measurement:
+def measure(experiment: str, seed: int, runs: Path, images: int = 55_000) -> Measurement:
     """Trains and tests once, or goes on with that."""
-    floor = peer("floor", epochs=2, images=IMAGES, threads=os.cpu_count() or 1)
+    floor = peer("floor", epochs=2, images=images, threads=os.cpu_count() or 1)
     run = RunDirectory(runs / experiment / f"seed{seed}")
     if not run.finished:
         new = (f"experiment={experiment}", f"seed={seed}", f"hydra.run.dir={run.path}")
@@ -38,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--kept", type=Path, default=NEW, help="directory for the JSON files")
     parser.add_argument("--runs", type=Path, default=RUNS, help="directory for the run directories")
+    parser.add_argument("--images", type=int, default=55_000, help="of the floor's epoch")
     return parser
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             path = options.kept / f"{experiment}-seed{seed}.json"
             if path.exists() or (KEPT / path.name).exists():
                 continue
-            run = measure(experiment, seed, options.runs)
+            run = measure(experiment, seed, options.runs, options.images)
             run.write(path)
             accuracy, seconds = 100 * run.metrics["test/acc"], run.seconds or 0.0
             print(f"{experiment} seed {seed}: {accuracy:.2f} % on the test set, {seconds:.1f} s", flush=True)

@@ -121,6 +121,7 @@ def test_every_kept_run_is_of_a_commit_and_no_seed_was_left_out() -> None:
 def test_measuring_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     command = ["-m", "benchmarks.measure", "smoke", "--seeds=2", f"--kept={kept}", f"--runs={tmp_path / 'runs'}"]
+    command += ["--images=1000"]
     outcome = run_command(*command)
     assert outcome.code == 0, outcome.err
     first = {path.name: json.loads(path.read_text()) for path in kept.iterdir()}
