@@ -707,7 +707,10 @@ def listening(process: int) -> set[str]:
                 words = re.findall("." * 8, fields[1].partition(":")[0])
                 address = b"".join(bytes.fromhex(word)[::-1] for word in words)  # each word in this machine's order
                 found.add(socket.inet_ntop(socket.AF_INET if table == "tcp" else socket.AF_INET6, address))
-    return found.union(*(listening(int(child)) for child in children))
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            found |= listening(int(child))
+    return found
 
 
 @contextmanager
