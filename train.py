@@ -20,7 +20,7 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> float:
     """Runs one job and returns the monitored metric, which a sweeper may optimize."""
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
-    from fmnist import build, description, outcome
+    from fmnist import build, description, outcome, processes
     from fmnist.logger import log_results, log_start
     from fmnist.session import working_on
 
@@ -36,13 +36,14 @@ def main(config: DictConfig) -> float:
         last = run.last_checkpoint if run.last_checkpoint.is_file() else None  # there if the run is resumed
         log_start(trainer, classifier, description.texts(config, classifier), last)
 
-        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
-        metrics = outcome.after_training(trainer, run)
-        record |= outcome.effort(trainer)
-        if config.test:
-            best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
-            trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
-            metrics |= outcome.after_test(trainer)
+        with processes.together(run, config, trainer):  # with fmnist/member.py in the others, if there are several
+            trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
+            metrics = outcome.after_training(trainer, run)
+            record |= outcome.effort(trainer)
+            if config.test:
+                best = run.best_checkpoint if run.best_checkpoint.is_file() else None  # None: the weights as they are
+                trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
+                metrics |= outcome.after_test(trainer)
 
         log_results(trainer, description.hyperparameters(config), metrics)
         run.write_metrics(metrics)

@@ -9,6 +9,25 @@ from torch.utils.data import Sampler
 
 from fmnist.seeding import Stream, derive_seed
 
+
+class Share(NamedTuple):
+    """The share of each batch that one of several processes has.
+
+    Args:
+        rank: The process's number, from 0.
+        size: How many processes there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch whose size is a multiple of theirs."""
+        return batch.tensor_split(self.size)[self.rank] if self.size > 1 else batch
+
+
+WHOLE = Share()
+
 # Images uint8 [B, 1, 28, 28], labels int64 [B]; after augmentation that mixes classes, in place of the labels the
 # probabilities of the classes, float32 [B, 10].
 Batch = tuple[Tensor, Tensor]
@@ -24,23 +43,33 @@ class Batches(Sampler[Tensor]):
         indices: The samples to draw from, int64 [N].
         batch_size: Samples per batch, at least 1.
         seed: Seed of the order; None keeps the order of ``indices``.
+        multiple_of: Number of processes that share each batch, which is to be a multiple of it, as ``batch_size`` is.
+            Of a short last batch, what is over is left out: other samples in each epoch, where the order is random.
     """
 
-    def __init__(self, indices: Tensor, *, batch_size: int, seed: int | None = None) -> None:
+    def __init__(self, indices: Tensor, *, batch_size: int, seed: int | None = None, multiple_of: int = 1) -> None:
         self.indices = indices
         self.batch_size = batch_size
         self.seed = seed
+        self.multiple_of = multiple_of
         self.epoch = 0
 
     def to(self, device: torch.device) -> "Batches":
         """The same batches in the same order, their indices on a device."""
-        return Batches(self.indices.to(device), batch_size=self.batch_size, seed=self.seed)
+        return Batches(
+            self.indices.to(device), batch_size=self.batch_size, seed=self.seed, multiple_of=self.multiple_of
+        )
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return -(-self.samples // self.batch_size)
+
+    @property
+    def samples(self) -> int:
+        """How many samples an epoch has."""
+        return len(self.indices) - len(self.indices) % self.multiple_of
 
     def __iter__(self) -> Iterator[Tensor]:
         # A generator, which draws when it is asked for the first batch: when it resumes a run, Lightning makes the
@@ -50,7 +79,25 @@ class Batches(Sampler[Tensor]):
             generator = torch.Generator().manual_seed(derive_seed(Stream.ORDER, self.seed, self.epoch))
             order = torch.randperm(len(indices), generator=generator)  # on the processor: the same for every device
             indices = indices[order.to(indices.device)]
-        yield from torch.split(indices, self.batch_size)
+        yield from torch.split(indices[: self.samples], self.batch_size)[: len(self)]  # torch splits nothing into one
+
+
+def portion(indices: Tensor, *, batch_size: int, share: Share) -> list[Tensor]:
+    """The batches of one of several processes that evaluate a set together: each sample comes once, in one of them.
+
+    Each has a part of the set as it lies, so that what they find, put together in their order, is in the order of the
+    set. All have the same number of batches and none is empty, else one would wait for another.
+
+    Args:
+        indices: The samples, int64 [N]; N is at least the number of processes.
+        batch_size: Samples per batch, of all processes together, at most; one of several may have two of its own.
+        share: Which process it is.
+    """
+    if share.size == 1:
+        return list(torch.split(indices, batch_size))
+    longest = -(-len(indices) // share.size)
+    number = -(-longest // max(1, batch_size // share.size))
+    return list(indices.tensor_split(share.size)[share.rank].tensor_split(min(number, len(indices) // share.size)))
 
 
 class Place(NamedTuple):

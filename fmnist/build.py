@@ -9,26 +9,31 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist import scheduler, speed
+from fmnist import launcher, scheduler, speed, trainer_checks
 from fmnist.callbacks.dashboard import Dashboard
 from fmnist.checkpoint_io import CheckpointIO
 from fmnist.classifier import Classifier
+from fmnist.cluster import Cluster
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
+from fmnist.launcher import Member
 from fmnist.monitor import monitored
-from fmnist.node import GROUPS, blaming, check_node, instantiate, instantiate_each, trusted
+from fmnist.node import GROUPS, blaming, instantiate, instantiate_each, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
 from fmnist.suggestion import did_you_mean, keys
 
 # Lightning's advice that does not apply here.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and which devices it sees
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # tips, which devices it sees, and which process it is in
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # the images are in memory
 warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 with torch 2.14, theirs to mend
 warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.val_size=0 means no validation
 warnings.filterwarnings("ignore", message=".*exists and is not empty")  # a run that goes on finds its own checkpoints
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
+warnings.filterwarnings("ignore", message=".*sync_dist=True")  # an epoch's figures are of all processes, see metrics.py
+warnings.filterwarnings("ignore", message=".*srun. command is available")  # and not needed, see processes.py
 
 MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
 TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
@@ -107,7 +112,7 @@ def check_settings(config: DictConfig) -> None:
 def prepare(config: DictConfig) -> None:
     """Sets what belongs to the whole process: speed, the number of threads, the seed of the initial weights."""
     speed.prepare()
-    torch.set_num_threads(config.threads or TORCHS_THREADS)
+    torch.set_num_threads(config.threads or max(1, TORCHS_THREADS // trainer_checks.processes_here(config)))
     seed_everything(config.seed, verbose=False)
 
 
@@ -144,14 +149,22 @@ def classifier(config: DictConfig) -> Classifier:
     return module
 
 
-def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
-    _check_trainer(config)
+def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None) -> Trainer:
+    """The trainer of a run.
+
+    Args:
+        config: The run's configuration.
+        run: Its directory.
+        member: Which of its processes this is; None for process 0, or for what the launcher says.
+    """
+    trainer_checks.check(config)
+    member = member or launcher.this()
     config = config.copy()
     config.monitor.metric = monitored(config)
     callbacks: list[Callback] = instantiate_each(config, "callbacks")
     if config.trainer.enable_checkpointing is False:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
-    if config.trainer.enable_progress_bar is False:
+    if config.trainer.enable_progress_bar is False or member.rank:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     panels = instantiate_each(config, "dashboard")
     callbacks.append(Dashboard(panels=panels, final="test" if config.test else "val"))
@@ -163,12 +176,11 @@ def trainer(config: DictConfig, run: RunDirectory) -> Trainer:
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         profiler=config.trainer.profiler or speed.NoProfiler(),
-        logger=instantiate(config, "logger", save_dir=str(run.path)),
+        logger=False if member.rank else instantiate(config, "logger", save_dir=str(run.path)),
         default_root_dir=str(run.path),
-        plugins=CheckpointIO(),
+        plugins=[CheckpointIO(), Cluster(member)],
     )
-    if result.world_size > 1:
-        raise UserError(f"trainer: training runs on one device, got {result.world_size}; use trainer.devices=1")
+    trainer_checks.check_processes(config, result, member)
     return result
 
 
@@ -177,6 +189,7 @@ def evaluator(config: DictConfig, split: str) -> Trainer:
     config = config.copy()
     config.trainer.limit_test_batches = config.trainer[f"limit_{split}_batches"] if split != "train" else None
     config.trainer.fast_dev_run = False
+    config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
     result: Trainer = instantiate(
         config,
         "trainer",
@@ -187,32 +200,3 @@ def evaluator(config: DictConfig, split: str) -> Trainer:
         plugins=CheckpointIO(),
     )
     return result
-
-
-def _check_trainer(config: DictConfig) -> None:
-    """Refuses what Lightning takes and a run cannot make sense of."""
-    check_node(config, "trainer")
-    node = config.trainer
-    if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
-    if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
-        raise UserError(
-            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower "
-            "with it; trainer=auto calculates in single precision"
-        )
-    for key in ("max_epochs", "max_steps", "limit_train_batches"):
-        if node[key] == 0:
-            raise UserError(f"trainer.{key} is 0, so that nothing would be trained")
-    if node.overfit_batches:
-        raise UserError(
-            f"trainer.overfit_batches={node.overfit_batches} would take the order of the samples out of the data "
-            "module's hands; use trainer.limit_train_batches"
-        )
-    if monitored(config) is None:
-        if "early_stopping" in config.callbacks:
-            raise UserError("callbacks=early_stopping needs a validation set, and there is none (data.val_size=0)")
-    elif isinstance(node.check_val_every_n_epoch, int) and 0 < (node.max_epochs or 0) < node.check_val_every_n_epoch:
-        raise UserError(
-            f"trainer.check_val_every_n_epoch={node.check_val_every_n_epoch} is more than trainer.max_epochs="
-            f"{node.max_epochs}, so that there would be no validation; data.val_size=0 asks for that"
-        )

@@ -95,7 +95,7 @@ class Classifier(LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every > 0 and (self.global_step + 1) % every == 0:
             self._watch.look(self.trainer, self.train_metrics.losses)
-            self.log("train/loss_step", loss, on_step=True, on_epoch=False)
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, sync_dist=self.trainer.world_size > 1)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

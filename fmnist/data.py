@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fmnist import fetch, files
 from fmnist.augmentation import Augmentation
-from fmnist.batches import Batch, Batches, Place, Placed
+from fmnist.batches import WHOLE, Batch, Batches, Place, Placed, Share, portion
 from fmnist.errors import UserError
 from fmnist.split import stratified_split
 
@@ -55,21 +55,27 @@ class Augmented(Dataset[Batch]):
     Args:
         dataset: The official training set.
         augmentations: What is done to each batch, in this order.
+        share: Which part of each batch is this process's. Chance falls for the whole batch, so that the images are the
+            same however many processes share them.
     """
 
-    def __init__(self, dataset: ImageDataset, augmentations: Sequence[Augmentation]) -> None:
+    def __init__(self, dataset: ImageDataset, augmentations: Sequence[Augmentation], *, share: Share = WHOLE) -> None:
         self.dataset = dataset
         self.augmentations = augmentations
+        self.share = share
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, place: Place) -> Batch:
+        if not self.augmentations:
+            return self.dataset[self.share.of(place.indices)]
         batch = self.dataset[place.indices]
         generator = place.generator(place.indices.device)
         for augmentation in self.augmentations:
             batch = augmentation(batch, place, generator)
-        return batch
+        images, targets = batch
+        return self.share.of(images), self.share.of(targets)
 
 
 class FashionMNIST(LightningDataModule):
@@ -81,8 +87,8 @@ class FashionMNIST(LightningDataModule):
     Args:
         data_dir: Directory that holds the four official files, the only place to look for them; None for the project's
             cache, which is filled from the first source that has them (see ``fmnist.fetch``).
-        batch_size: Training samples per optimizer step.
-        eval_batch_size: Samples per batch of validation and test; a matter of speed alone.
+        batch_size: Training samples per optimizer step, of all processes together.
+        eval_batch_size: Samples per batch of validation and test, of all processes together; a matter of speed alone.
         val_size: Number of validation images; 0 trains on all 60,000 and validates on nothing.
         val_seed: Seed of the split.
         seed: Seed of the order of the training samples, and of their augmentation.
@@ -150,6 +156,8 @@ class FashionMNIST(LightningDataModule):
                 len(self.val_indices),
                 self.directory,
             )
+            if left_out := len(self.train_indices) % self._share.size:
+                log.info("data: of each epoch %d images are left out, so that all processes have as many", left_out)
 
     def part(self, split: str) -> tuple[ImageDataset, Tensor]:
         """The official set that a split is part of, and the positions of its images in it, int64 [N].
@@ -164,12 +172,13 @@ class FashionMNIST(LightningDataModule):
     def loader(self, split: str) -> DataLoader[Batch]:
         """Batches of a split for evaluation: in its order, and never augmented."""
         dataset, indices = self.part(split)
-        return _loader(dataset, Batches(indices, batch_size=self.eval_batch_size).to(dataset.labels.device))
+        batches = portion(indices, batch_size=self.eval_batch_size, share=self._share)
+        return _loader(dataset, [batch.to(dataset.labels.device) for batch in batches])
 
     def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first training batch: images as they are, uint8 [B, 1, 28, 28], as they are trained on, and targets."""
         images, targets = next(iter(self.train_dataloader()))
-        return self.train_set[self.samples(0, 0)][0], images, targets
+        return self.train_set[self._share.of(self.samples(0, 0))][0], images, targets
 
     def samples(self, epoch: int, batch: int) -> Tensor:
         """Positions in the official training set of the images of a training batch, int64 [B]; counted from 0."""
@@ -178,11 +187,16 @@ class FashionMNIST(LightningDataModule):
         return next(islice(batches, batch, None))
 
     def _train_batches(self) -> Batches:
-        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed)
+        batches = Batches(self.train_indices, batch_size=self.batch_size, seed=self.seed, multiple_of=self._share.size)
         return batches.to(self.train_set.labels.device)
 
+    @property
+    def _share(self) -> Share:
+        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else WHOLE
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        return _loader(Augmented(self.train_set, self.augmentations), Placed(self._train_batches()))
+        augmented = Augmented(self.train_set, self.augmentations, share=self._share)
+        return _loader(augmented, Placed(self._train_batches()))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_size == 0:
@@ -193,7 +207,7 @@ class FashionMNIST(LightningDataModule):
         return self.loader("test")
 
 
-def _loader(dataset: Dataset[Batch], batches: Sampler[Any]) -> DataLoader[Batch]:
+def _loader(dataset: Dataset[Batch], batches: Sampler[Any] | list[Tensor]) -> DataLoader[Batch]:
     # batch_size=None: the sampler yields whole batches, nothing is collated. Worker processes would cost more than
     # they give, since the images are in memory, as do the indices: nothing waits for a copy to a device.
     return DataLoader(dataset, sampler=batches, batch_size=None)

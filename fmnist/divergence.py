@@ -44,10 +44,11 @@ class Watch:
         new = losses[self._seen :]
         if not new:
             return
-        bad = (~torch.stack(list(new)).isfinite()).nonzero().flatten()
+        means = trainer.strategy.reduce(torch.stack(list(new)))  # over the processes, all of which are to stop
+        bad = (~means.isfinite()).nonzero().flatten()
         if len(bad):
-            batch = self._seen + int(bad[0])
-            raise UserError(self._tell(trainer, batch, losses[batch]))
+            batch = int(bad[0])
+            raise UserError(self._tell(trainer, self._seen + batch, means[batch]))
         self._seen = len(losses)
 
     def _tell(self, trainer: Trainer, batch: int, loss: Tensor) -> str:

@@ -1,6 +1,7 @@
 """The Hydra callback that refuses what must not start. Imported before torch is."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist import claim, manifest, resumption, search, sweep, sweep_directory, terminal
+from fmnist import claim, launcher, manifest, member, resumption, search, sweep, sweep_directory, terminal
 from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
-from fmnist.signals import become_parent, end_with_parent, interruptible
+from fmnist.signals import as_parent, end_with_parent, interruptible
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class Guard(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
+            if (me := launcher.this()).rank:
+                member.serve(me)
+                sys.exit(0)
             if config.resume is not None:
                 run, max_epochs = resumption.take_over(config)
                 _check(config, run, max_epochs)
@@ -52,6 +56,11 @@ class Guard(Callback):
                 raise UserError(f"hydra.sweep.subdir={subdir} would give all jobs one directory; leave it out")
             if config.resume is not None:
                 raise UserError("resume continues one run, and does not go with a sweep")
+            if starter := launcher.this().launcher:
+                raise UserError(
+                    f"{starter} has started several processes, each of which would start the sweep: start it once, "
+                    "without, and each job starts its own: python train.py -m trainer=ddp trainer.devices=2 ..."
+                )
             directory = RunDirectory(config.hydra.sweep.dir)
             if not directory.sweep.exists():
                 claim.check_free(directory)
@@ -59,7 +68,7 @@ class Guard(Callback):
                 _check(compose("train", overrides), directory)
             goes_on = sweep.take(directory, config)
             _until_the_end.enter_context(directory.locked())
-            become_parent()
+            os.environ |= as_parent()
             if search.is_search(config):
                 search.quieten()
                 if goes_on:

@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import is_initialized
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 NAMES = tuple(f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc"))
 
@@ -57,7 +59,7 @@ class EpochMetrics(nn.Module):
         self.losses.append(loss)
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean loss over the samples and fraction of correct predictions."""
+        """Mean loss over the samples and fraction of correct predictions, of all processes together."""
         self._count_up()
         return {"loss": self._loss.compute(), "acc": self._acc.compute()}
 
@@ -69,7 +71,7 @@ class EpochMetrics(nn.Module):
 
     @property
     def count(self) -> int:
-        """Number of samples since the last reset, in this process."""
+        """Number of samples since the last reset, in this process alone."""
         self._count_up()
         return int(self._loss.count)
 
@@ -94,9 +96,10 @@ class EvaluationMetrics(EpochMetrics):
         self._logits: list[Tensor] = []
 
     def logits(self) -> Tensor:
-        """What the network said of each sample, in the order of the set, [N, num_classes]."""
+        """What the network said of each sample, in all processes, in the order of the set, [N, num_classes]."""
         self._count_up()
-        return torch.cat(self._logits)
+        logits = torch.cat(self._logits)
+        return torch.cat(gather_all_tensors(logits)) if is_initialized() else logits
 
     def reset(self) -> None:
         super().reset()

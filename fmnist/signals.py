@@ -43,23 +43,23 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Ends this process, started for a sweep's jobs, soon after the one that called :func:`become_parent` has died.
+    """Ends this process soon after the one has died that started it with what :func:`as_parent` gives.
 
     Else the jobs of a sweep that was killed would work on, and be in the way of the sweep when it goes on.
     """
-    sweep = int(os.environ[_SWEEP])
-    if os.getppid() != sweep:  # it died before: what called this was left in a queue
+    parent = int(os.environ[_PARENT])
+    if os.getppid() != parent:  # it died before: what called this was left in a queue
         sys.exit(128 + signal.SIGTERM)
-    if not any(thread.name == _SWEEP for thread in threading.enumerate()):
-        threading.Thread(target=_end_after, args=(sweep,), name=_SWEEP, daemon=True).start()
+    if not any(thread.name == _PARENT for thread in threading.enumerate()):
+        threading.Thread(target=_end_after, args=(parent,), name=_PARENT, daemon=True).start()
 
 
-def become_parent() -> None:
-    """Lets the processes that this one starts know whom :func:`end_with_parent` is about, however late they ask."""
-    os.environ[_SWEEP] = str(os.getpid())
+def as_parent() -> dict[str, str]:
+    """The environment variable that tells processes whom :func:`end_with_parent` is about, however late they ask."""
+    return {_PARENT: str(os.getpid())}
 
 
-_SWEEP = "FMNIST_SWEEP"  # the environment variable with the sweep's process
+_PARENT = "FMNIST_PARENT"
 
 
 def _end_after(parent: int) -> None:

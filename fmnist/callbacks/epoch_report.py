@@ -69,7 +69,7 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         self._stop_training()
-        images_per_second = pl_module.train_metrics.count / self._train_seconds
+        images_per_second = pl_module.train_metrics.count * trainer.world_size / self._train_seconds
         log_at_once(trainer, {"train/images_per_second": images_per_second})
 
         # Straight from the metrics: Lightning runs this hook before the module's own, which logs them.

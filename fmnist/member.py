@@ -1,0 +1,36 @@
+"""A member of a run of several processes: trains along with process 0, and leaves no trace of its own.
+
+``python -m fmnist.member`` is how process 0 starts it, see ``fmnist.processes``.
+"""
+
+from fmnist import command_line, launcher, processes
+from fmnist.launcher import Member
+from fmnist.signals import end_with_parent
+
+
+def main() -> None:
+    end_with_parent()
+    serve(launcher.this())
+
+
+def serve(me: Member) -> None:
+    """Does what process 0 does of a run, see ``train.py``, but for what is written and said.
+
+    Raises:
+        UserError: Process 0 does not answer.
+    """
+    with processes.joined(me) as (run, config):
+        from fmnist import build  # imports torch and Lightning
+
+        build.prepare(config)
+        data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run, me)
+        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
+        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
+        if config.test:
+            best = run.best_checkpoint if run.best_checkpoint.is_file() else None
+            trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
+
+
+if __name__ == "__main__":
+    with command_line.refusing():
+        main()

@@ -1,0 +1,189 @@
+"""The processes that train one run together: how they start, and how they find each other.
+
+Process 0 is the run's: what it writes and says is all that is written and said. The others, its members, are told by it
+which run it is and how it is configured, build the same objects, and train along (``fmnist.member``). On one machine
+process 0 starts its members. On several, something else starts all of them with one command line: torchrun, Slurm's
+srun, or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+
+Imported without torch.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from fmnist import machine
+from fmnist.errors import UserError
+from fmnist.launcher import Member
+from fmnist.run_directory import RunDirectory
+from fmnist.signals import as_parent
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, though not in __all__
+
+PATIENCE = timedelta(minutes=5)  # for processes to come, which import torch from a network drive at worst
+_RUN, _READY, _FAILED = "fmnist/run", "fmnist/ready/{}", "fmnist/failed/{}"  # what processes let each other know
+
+
+@contextmanager
+def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Iterator[None]:
+    """Has the members of a run beside process 0, which calls this; ends them with the block.
+
+    Args:
+        run: Its directory.
+        config: Its configuration.
+        trainer: What trains it; it knows how many processes there are.
+
+    Raises:
+        UserError: A member does not come, has other versions, or dies.
+    """
+    with ExitStack() as stack:
+        stack.callback(_leave)
+        if trainer.world_size == 1:
+            yield
+            return
+        cluster = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # ours, of a strategy for several
+        me = dataclasses.replace(cluster.member, size=trainer.world_size)
+        store = _open_store(me)
+        cluster.member = me = dataclasses.replace(me, port=store.port)
+        children = [] if me.launcher else stack.enter_context(_children(me))
+        store.set(
+            _RUN, json.dumps({"run": str(run.path.resolve()), "config": OmegaConf.to_yaml(config), **_versions()})
+        )
+        _wait_for_members(store, me, children)
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, UserError) or (failed := _failed(store, me, children)) is None:
+                raise
+            raise UserError(f"{failed}; to go on: {run.resume_command}") from error
+        for child in children:
+            child.wait(PATIENCE.total_seconds())
+
+
+@contextmanager
+def joined(me: Member) -> Iterator[tuple[RunDirectory, DictConfig]]:
+    """Joins process 0, as one of its members, which calls this: gives the run's directory and configuration.
+
+    Whatever mistake of the user's shows here is told by process 0 alone.
+
+    Raises:
+        UserError: Process 0 does not answer.
+        SystemExit: Process 0 tells why.
+    """
+    try:
+        store = _open_store(me)
+        message = json.loads(store.get(_RUN))
+    except RuntimeError as error:  # torch's DistNetworkError is one
+        raise UserError(
+            f"process {me.rank} of {me.size}: process 0 at {me.address}:{me.port} does not answer; has it started, and "
+            "can this machine reach it?"
+        ) from error
+    refusal = None
+    for name, version in _versions().items():
+        if version != message.get(name):
+            refusal = f"has {name} {version}, where process 0 has {message.get(name)}"
+    run = RunDirectory(message["run"])
+    if not run.hydra.is_dir():
+        refusal = f"does not see {run.path}: machines that train together must share the file system"
+    store.set(_READY.format(me.rank), refusal or "")
+    if refusal:
+        sys.exit(1)
+    try:
+        yield run, OmegaConf.create(message["config"])
+    except UserError as error:
+        store.set(_FAILED.format(me.rank), str(error))
+        sys.exit(1)
+    finally:
+        _leave()
+
+
+def _versions() -> dict[str, str]:
+    """What must be the same for all processes, since each computes a part of one result."""
+    versions = machine.versions()
+    return {
+        "commit": str(machine.source()["commit"]),
+        **{package: str(versions.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},
+    }
+
+
+def _open_store(me: Member) -> "TCPStore":
+    # Takes seconds, and not everybody who imports this module asks.
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    # torchrun's own process has one already.
+    mine = me.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    # In process 0 it goes on to serve what torch.distributed opens at the same port.
+    return TCPStore(me.address, me.port, None, mine, PATIENCE, wait_for_workers=False, multi_tenant=True)
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    # The next job of a sweep has processes of its own; and a process ends with an error if a thread of it is left.
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _children(me: Member) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The members of a run on this machine, which end with the block."""
+    children = []
+    try:
+        for rank in range(1, me.size):
+            member = dataclasses.replace(me, rank=rank, local_rank=rank)
+            path = os.pathsep.join(filter(None, [str(machine.ROOT), os.environ.get("PYTHONPATH")]))
+            environ = os.environ | member.variables() | as_parent() | {"PYTHONPATH": path}
+            command = [sys.executable, "-P", "-m", "fmnist.member"]  # not another one of the working directory
+            # In a session of its own: Ctrl-C is for process 0, which ends the others.
+            children.append(subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, start_new_session=True))
+        yield children
+    finally:
+        for child in children:
+            child.kill()  # it has nothing to lose: whatever is kept, process 0 keeps
+        for child in children:
+            child.wait()
+
+
+def _wait_for_members(store: "TCPStore", me: Member, children: list[subprocess.Popen[bytes]]) -> None:
+    end = time.monotonic() + PATIENCE.total_seconds()
+    for rank in range(1, me.size):
+        key = _READY.format(rank)
+        while not store.check([key]):
+            if dead := _dead(children):
+                raise UserError(f"{dead} before training started")
+            if time.monotonic() > end:
+                raise UserError(f"process {rank} of {me.size} has not come within {PATIENCE.total_seconds():.0f} s")
+            time.sleep(0.02)
+        if refusal := store.get(key).decode():
+            raise UserError(f"process {rank} of {me.size} {refusal}")
+
+
+def _dead(children: list[subprocess.Popen[bytes]]) -> str | None:
+    """Which of the children has died, in words."""
+    for rank, child in enumerate(children, start=1):
+        if child.poll():
+            return f"process {rank} of {len(children) + 1} ended with exit code {child.returncode}"
+    return None
+
+
+def _failed(store: "TCPStore", me: Member, children: list[subprocess.Popen[bytes]]) -> str | None:
+    """Which member is why process 0 cannot go on, in words; None if none has told, or died, within two seconds."""
+    for _ in range(40):
+        for rank in range(1, me.size):
+            if store.check([key := _FAILED.format(rank)]):
+                return f"process {rank} of {me.size}: {store.get(key).decode()}"
+        if dead := _dead(children):
+            return dead
+        time.sleep(0.05)
+    return None

@@ -1,0 +1,96 @@
+"""What Lightning's Trainer would take, and a run can make no sense of."""
+
+import os
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from omegaconf import DictConfig
+
+from fmnist import speed
+from fmnist.errors import UserError
+from fmnist.launcher import Member
+from fmnist.monitor import monitored
+from fmnist.node import check_node
+
+# Those of Lightning's by which several processes train that were not started by Lightning.
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+
+
+def check(config: DictConfig) -> None:
+    """Refuses what Lightning takes and a run cannot make sense of.
+
+    Raises:
+        UserError: There is such a thing.
+    """
+    check_node(config, "trainer")
+    node = config.trainer
+    if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
+    if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
+        raise UserError(
+            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower "
+            "with it; trainer=auto calculates in single precision"
+        )
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        if node[key] == 0:
+            raise UserError(f"trainer.{key} is 0, so that nothing would be trained")
+    if node.overfit_batches:
+        raise UserError(
+            f"trainer.overfit_batches={node.overfit_batches} would take the order of the samples out of the data "
+            "module's hands; use trainer.limit_train_batches"
+        )
+    if monitored(config) is None:
+        if "early_stopping" in config.callbacks:
+            raise UserError("callbacks=early_stopping needs a validation set, and there is none (data.val_size=0)")
+    elif isinstance(node.check_val_every_n_epoch, int) and 0 < (node.max_epochs or 0) < node.check_val_every_n_epoch:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={node.check_val_every_n_epoch} is more than trainer.max_epochs="
+            f"{node.max_epochs}, so that there would be no validation; data.val_size=0 asks for that"
+        )
+
+
+def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
+    """Refuses processes that do not go together, or more than there is work or place for.
+
+    Args:
+        config: The configuration.
+        built: The trainer that was made of it.
+        member: Which of the processes this is, and what has started it.
+
+    Raises:
+        UserError: It is refused.
+    """
+    size = built.num_devices * built.num_nodes
+    if member.launcher and member.size != size:
+        raise UserError(
+            f"{member.launcher} has started {member.size} processes, and trainer.devices={config.trainer.devices} on "
+            f"trainer.num_nodes={built.num_nodes} is {size}; both must be the same"
+        )
+    if size == 1:
+        return
+    if built.num_nodes > 1 and not member.launcher:
+        raise UserError(
+            f"trainer.num_nodes={built.num_nodes}: to train on several machines, start train.py on each by torchrun or "
+            "srun, see docs/distributed.md"
+        )
+    if config.trainer.strategy not in STRATEGIES:
+        raise UserError(f"trainer.strategy={config.trainer.strategy}: several processes train by ddp; use trainer=ddp")
+    cores = os.cpu_count() or 1
+    if isinstance(built.accelerator, CPUAccelerator) and built.num_devices > cores:
+        raise UserError(f"trainer.devices={built.num_devices} is more than the {cores} cores of this machine")
+    if config.data.batch_size % size:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} must be a multiple of {size}, the number of processes, which "
+            "share each batch"
+        )
+    if 0 < config.data.val_size < size:
+        raise UserError(f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {size} processes")
+
+
+def processes_here(config: DictConfig) -> int:
+    """How many processes of the run share the cores of this machine."""
+    devices = config.trainer.devices
+    if config.trainer.accelerator == "gpu" or (config.trainer.accelerator == "auto" and torch.cuda.is_available()):
+        return 1  # the GPUs do the work
+    return int(devices) if str(devices).isdecimal() and int(devices) > 0 else 1
