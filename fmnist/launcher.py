@@ -49,7 +49,8 @@ def this(environ: Mapping[str, str] = os.environ) -> Member:
         UserError: The launcher has told it something that is no number, or too little.
     """
     try:
-        if {"RANK", "WORLD_SIZE"} <= environ.keys():
+        # Of one process these are said, too, in containers above all: it is on its own.
+        if "RANK" in environ and int(environ.get("WORLD_SIZE", 1)) > 1:
             return Member(
                 rank=int(environ["RANK"]),
                 size=int(environ["WORLD_SIZE"]),

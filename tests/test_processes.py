@@ -100,6 +100,8 @@ def test_a_process_is_what_its_launcher_says() -> None:
         "SLURM_STEP_NODELIST": "gpu[07-08]",
     }
     assert launcher.this(slurm) == Member(3, 4, 1, 1, "gpu07", 15195, "srun")
+    # A container of its own.
+    assert launcher.this({"RANK": "0", "WORLD_SIZE": "1"}) == Member()
     # The script of an sbatch: one process, which is to start its own members, if any.
     assert launcher.this({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == Member()
 
@@ -112,7 +114,7 @@ def test_process_0_is_on_the_first_of_slurms_machines(nodes: str, first: str) ->
     assert launcher._first_host(nodes) == first
 
 
-@pytest.mark.parametrize("environ", [{"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}])
+@pytest.mark.parametrize("environ", [{"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "two"}])
 def test_a_launcher_that_tells_rubbish_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(UserError, match="environment variable"):
         launcher.this(environ)
