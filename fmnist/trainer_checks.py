@@ -27,6 +27,11 @@ def check(config: DictConfig) -> None:
     node = config.trainer
     if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
+    on_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if node.accelerator == "cpu" or (node.accelerator == "auto" and not on_gpu):
+        devices = str(node.devices)
+        if devices != "auto" and not (devices.isdecimal() and int(devices) > 0):
+            raise UserError(f"trainer.devices must be a number of processes, at least 1, or auto, got {node.devices!r}")
     if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
         raise UserError(
             f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower "

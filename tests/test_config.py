@@ -152,6 +152,8 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("trainer.max_epochs=0", r"trainer\.max_epochs is 0, so that nothing would be trained"),
         ("trainer.max_epochs=-2", r"trainer: .*max_epochs"),
         ("trainer.precision=bf17-mixed", r"trainer\.precision .* got 'bf17-mixed'; did you mean 'bf16-mixed'\?"),
+        ("trainer.devices=two", r"trainer\.devices must be a number of processes, at least 1, or auto, got 'two'"),
+        ("trainer.devices=0", r"trainer\.devices must be a number of processes, at least 1, or auto, got 0"),
         ("trainer.devices=1000", r"trainer\.devices=1000 is more than the \d+ cores of this machine"),
         ("trainer.accelerator=gpuu", r"trainer: You selected an invalid accelerator name"),
         ("monitor.metric=val/accc", r"monitor\.metric .* did you mean 'val/acc'\?"),
