@@ -25,10 +25,10 @@ def check(config: DictConfig) -> None:
     """
     check_node(config, "trainer")
     node = config.trainer
-    if node.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if node.accelerator == "gpu" and not has_gpu:
         raise UserError("trainer.accelerator is gpu, but torch sees no GPU here; use trainer=auto or trainer=cpu")
-    on_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if node.accelerator == "cpu" or (node.accelerator == "auto" and not on_gpu):
+    if node.accelerator == "cpu" or (node.accelerator == "auto" and not has_gpu):
         devices = str(node.devices)
         if devices != "auto" and not (devices.isdecimal() and int(devices) > 0):
             raise UserError(f"trainer.devices must be a number of processes, at least 1, or auto, got {node.devices!r}")

@@ -114,7 +114,10 @@ def test_process_0_is_on_the_first_of_slurms_machines(nodes: str, first: str) ->
     assert launcher._first_host(nodes) == first
 
 
-@pytest.mark.parametrize("environ", [{"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "two"}])
+@pytest.mark.parametrize(
+    "environ",
+    [{"RANK": "0", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "two"}],
+)
 def test_a_launcher_that_tells_rubbish_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(UserError, match="environment variable"):
         launcher.this(environ)
