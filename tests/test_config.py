@@ -24,6 +24,7 @@ Composed = Callable[..., DictConfig]
 
 FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml"))
 CHOICES = [f"{path.parent}={path.stem}" for path in FILES]
+FOR_A_GPU = ("trainer=gpu", "experiment=best_gpu")
 
 
 @pytest.fixture
@@ -48,12 +49,16 @@ def test_every_group_is_covered() -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_file_composes_and_builds(choice: str, composed: Composed, tmp_path: Path) -> None:
     config = composed(choice)
-    if choice == "trainer=gpu" and not torch.cuda.is_available():
+    if choice in FOR_A_GPU and not torch.cuda.is_available():
         with pytest.raises(UserError, match="torch sees no GPU"):
             build.check(config, RunDirectory(tmp_path))
     else:
         build.check(config, RunDirectory(tmp_path))
     assert not any(tmp_path.iterdir()), "building must not write"
+
+
+def test_what_is_written_for_a_gpu_builds_elsewhere_too(composed: Composed, tmp_path: Path) -> None:
+    build.check(composed("experiment=best_gpu", "trainer=auto"), RunDirectory(tmp_path))
 
 
 def test_the_defaults_are_the_lessons_recipe(composed: Composed) -> None:
@@ -91,7 +96,7 @@ def test_the_monitored_metric_stands_once(composed: Composed) -> None:
 
 
 @pytest.mark.usefixtures("bf16")
-@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "trainer=gpu"])
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in FOR_A_GPU])
 def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is read if it is an argument of a constructor that is called, or if the program asks for it."""
     config = composed(choice)
