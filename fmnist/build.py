@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,6 +24,7 @@ from fmnist.monitor import monitored
 from fmnist.node import GROUPS, blaming, instantiate, instantiate_each, trusted
 from fmnist.run_directory import RunDirectory
 from fmnist.signature import check_value
+from fmnist.strategy import Ddp, leave_signals_alone
 from fmnist.suggestion import did_you_mean, keys
 
 # Lightning's advice that does not apply here.
@@ -47,6 +50,12 @@ SETTINGS: dict[str, Any] = {
     "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
+}
+
+_STRATEGIES: dict[str, Callable[[], Any]] = {  # in the place of Lightning's of the same names
+    "ddp": Ddp,
+    "ddp_find_unused_parameters_false": Ddp,
+    "ddp_find_unused_parameters_true": partial(Ddp, find_unused_parameters=True),
 }
 
 KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
@@ -112,7 +121,10 @@ def check_settings(config: DictConfig) -> None:
 def prepare(config: DictConfig) -> None:
     """Sets what belongs to the whole process: speed, the number of threads, the seed of the initial weights."""
     speed.prepare()
-    torch.set_num_threads(config.threads or max(1, TORCHS_THREADS // trainer_checks.processes_here(config)))
+    given = launcher.cores()
+    # srun gives each process its own cores; else those of the machine, or of the job, are for all of them.
+    sharing = 1 if given and launcher.this().launcher == "srun" else trainer_checks.processes_here(config)
+    torch.set_num_threads(config.threads or max(1, min(given or TORCHS_THREADS, TORCHS_THREADS) // sharing))
     seed_everything(config.seed, verbose=False)
 
 
@@ -171,6 +183,7 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
     result: Trainer = instantiate(
         config,
         "trainer",
+        strategy=_STRATEGIES.get(config.trainer.strategy, lambda: config.trainer.strategy)(),
         callbacks=callbacks,
         # Without callbacks of its own, Lightning would write checkpoints where it likes, and draw its own, slow bar.
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
@@ -181,6 +194,8 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
         plugins=[CheckpointIO(), Cluster(member)],
     )
     trainer_checks.check_processes(config, result, member)
+    if result.world_size > 1:
+        leave_signals_alone(result)
     return result
 
 

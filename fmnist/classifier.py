@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -120,6 +120,9 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()
+        if self.trainer.world_size > 1:  # each process has batch norm's averages of its own share of the batches
+            for buffer in self.network.buffers():
+                distributed.broadcast(buffer, src=0)
 
     def on_test_epoch_start(self) -> None:
         self.test_metrics.reset()

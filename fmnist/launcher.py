@@ -87,3 +87,17 @@ def _first_host(nodes: str) -> str:
 
 def _slurm_number(environ: Mapping[str, str]) -> int:
     return int(environ["SLURM_JOB_ID"]) * 16 + int(environ.get("SLURM_STEP_ID", 0))
+
+
+def cores(environ: Mapping[str, str] = os.environ) -> int | None:
+    """How many processor cores Slurm has given this process; None if it has not said.
+
+    Raises:
+        UserError: It has said something that is no number.
+    """
+    given = environ.get("SLURM_CPUS_PER_TASK")
+    if given is None:
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"the environment variable SLURM_CPUS_PER_TASK is no number of processor cores: {given!r}")
+    return int(given)

@@ -1,5 +1,6 @@
 """What figures depend on beside the configuration: the source, the versions, the machine."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -50,6 +51,21 @@ def versions() -> dict[str, str]:
         if distribution.metadata["Name"]:  # an installation that was interrupted leaves a directory that says nothing
             installed.setdefault(distribution.name, distribution.version)
     return dict(sorted(installed.items(), key=lambda item: item[0].lower()))
+
+
+def decisive_versions() -> dict[str, str]:
+    """What must be the same on all machines that compute parts of one result: the source, and some versions."""
+    known, code = versions(), source()
+    return {
+        "commit": str(code["commit"]),
+        "uncommitted changes": hashlib.sha256(code["diff"].encode()).hexdigest()[:8] if code["diff"] else "none",
+        **{package: str(known.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},
+    }
+
+
+def import_path() -> str:
+    """PYTHONPATH for another process that is to find this project, wherever it is started."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def processor() -> str:

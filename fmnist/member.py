@@ -3,6 +3,8 @@
 ``python -m fmnist.member`` is how process 0 starts it, see ``fmnist.processes``.
 """
 
+import signal
+
 from fmnist import command_line, launcher, processes
 from fmnist.launcher import Member
 from fmnist.signals import end_with_parent
@@ -10,6 +12,7 @@ from fmnist.signals import end_with_parent
 
 def main() -> None:
     end_with_parent()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's word to all that time is nearly over: process 0 acts on it
     serve(launcher.this())
 
 

@@ -57,9 +57,8 @@ def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Itera
         store = _open_store(me)
         cluster.member = me = dataclasses.replace(me, port=store.port)
         children = [] if me.launcher else stack.enter_context(_children(me))
-        store.set(
-            _RUN, json.dumps({"run": str(run.path.resolve()), "config": OmegaConf.to_yaml(config), **_versions()})
-        )
+        told = {"run": str(run.path.resolve()), "config": OmegaConf.to_yaml(config), **machine.decisive_versions()}
+        store.set(_RUN, json.dumps(told))
         _wait_for_members(store, me, children)
         try:
             yield
@@ -90,7 +89,7 @@ def joined(me: Member) -> Iterator[tuple[RunDirectory, DictConfig]]:
             "can this machine reach it?"
         ) from error
     refusal = None
-    for name, version in _versions().items():
+    for name, version in machine.decisive_versions().items():
         if version != message.get(name):
             refusal = f"has {name} {version}, where process 0 has {message.get(name)}"
     run = RunDirectory(message["run"])
@@ -106,15 +105,6 @@ def joined(me: Member) -> Iterator[tuple[RunDirectory, DictConfig]]:
         sys.exit(1)
     finally:
         _leave()
-
-
-def _versions() -> dict[str, str]:
-    """What must be the same for all processes, since each computes a part of one result."""
-    versions = machine.versions()
-    return {
-        "commit": str(machine.source()["commit"]),
-        **{package: str(versions.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},
-    }
 
 
 def _open_store(me: Member) -> "TCPStore":
@@ -142,8 +132,7 @@ def _children(me: Member) -> Iterator[list[subprocess.Popen[bytes]]]:
     try:
         for rank in range(1, me.size):
             member = dataclasses.replace(me, rank=rank, local_rank=rank)
-            path = os.pathsep.join(filter(None, [str(machine.ROOT), os.environ.get("PYTHONPATH")]))
-            environ = os.environ | member.variables() | as_parent() | {"PYTHONPATH": path}
+            environ = os.environ | member.variables() | as_parent() | {"PYTHONPATH": machine.import_path()}
             command = [sys.executable, "-P", "-m", "fmnist.member"]  # not another one of the working directory
             # In a session of its own: Ctrl-C is for process 0, which ends the others.
             children.append(subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, start_new_session=True))

@@ -171,9 +171,9 @@ def test_a_member_that_cannot_work_with_process_0_is_refused_and_says_why(
         run.hydra.mkdir(parents=True)
     trainer = build.trainer(composed(*TWO), run)
     code = (
-        "from fmnist import member, processes, command_line\n"
-        f"own = processes._versions() | { ({name: 'another'} if name else {})!r}\n"
-        "processes._versions = lambda: own\n"
+        "from fmnist import command_line, machine, member\n"
+        f"own = machine.decisive_versions() | { ({name: 'another'} if name else {})!r}\n"
+        "machine.decisive_versions = lambda: own\n"
         "with command_line.refusing():\n"
         "    member.main()\n"
     )
