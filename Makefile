@@ -30,7 +30,7 @@ $(READY): requirements.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	@touch $@
 
-setup-extras: $(EXTRAS) ## add what make demo, sweep=search, the ONNX export and make audit need
+setup-extras: $(EXTRAS) ## add what make demo, make audit, sweep=search, ONNX export, Ray and Slurm need
 
 # Without --no-deps pip would refuse what [tool.uv] in pyproject.toml overrides; the lock file holds all that is needed.
 $(EXTRAS): requirements-extras.lock $(READY)
@@ -102,7 +102,7 @@ audit: setup ## look for malicious, vulnerable and broken versions in the lock f
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev $(LOCK) --output-file requirements.lock
-	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit $(LOCK) --output-file requirements-extras.lock
+	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm $(LOCK) --output-file requirements-extras.lock
 
 clean: ## remove the environment and all caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fmnist import command_line
+from fmnist import command_line, remote
 from fmnist.run_directory import RunDirectory
 
 log = logging.getLogger("train")
@@ -30,6 +30,8 @@ def main(config: DictConfig) -> float:
     if in_sweep and run.finished:  # the sweep goes on, and has done this job before
         log.info("finished before")
         return outcome.score(run.read_metrics(), config)
+    if in_sweep:
+        remote.check_versions(run)
     build.prepare(config)
     with working_on(run, config) as record:
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)

@@ -25,7 +25,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fmnist import composition
+from fmnist import composition, remote
 from fmnist.errors import UserError
 from fmnist.signals import interruptible
 from fmnist.suggestion import did_you_mean, keys
@@ -105,6 +105,10 @@ def refusing() -> Iterator[None]:
         if message is None:
             raise
         end(UserError(message))
+    except Exception as error:
+        if (message := remote.explain(error)) is None:
+            raise
+        end(UserError(message))
 
 
 def end(error: BaseException) -> NoReturn:
@@ -124,6 +128,10 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         if group.startswith("hydra/"):
             known = f": no plugin of Hydra that is installed has it; try make setup-extras{known}"
         return f"no '{name}' in group '{group}'{known}"
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(
+        "hydra/"
+    ):  # for a file here
+        return f"'{error.missing_cfg_file}' is of a plugin of Hydra that is not installed; try make setup-extras"
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         if key and equals and value:  # Hydra's grammar reads ~ , [ { ( and the like as its own

@@ -17,14 +17,28 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist.errors import UserError
 
-# Of Hydra's section: what it builds objects of.
-_BUILT = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging")
-_TARGETS = re.compile(
-    r"fmnist\.guard\.Guard|(hydra_plugins|hydra\._internal\.core_plugins)(\.\w+)+"
-    r"|optuna\.samplers\.\w+Sampler"  # which Hydra's Optuna sweeper builds
-)
-# Of Optuna's sweeper: it imports and calls the one, and may unpickle what the other sends (as Redis does).
-_OPTUNAS = {"hydra.sweeper.custom_search_space": "None", "hydra.sweeper.storage": r"None|sqlite:///[^?]*"}
+# Of Hydra's section: what it builds objects of, and which a file may name.
+_HYDRAS = r"(hydra_plugins|hydra\._internal\.core_plugins)(\.\w+)+\."
+_BUILT = {
+    "callbacks": r"fmnist\.guard\.Guard",
+    "launcher": rf"{_HYDRAS}(?!RayAWS)[A-Z]\w*Launcher",
+    "sweeper": rf"{_HYDRAS}[A-Z]\w*Sweeper|optuna\.samplers\.[A-Z]\w*Sampler",  # which Hydra's Optuna sweeper builds
+    "job_logging": "",
+    "hydra_logging": "",
+}
+# What files may say there, where anything else would be imported, called or unpickled.
+_VALUES = {
+    "hydra.sweeper.custom_search_space": "None",
+    "hydra.sweeper.storage": r"None|sqlite:///[^?]*",
+    "hydra.launcher.submitit_folder": r"\$\{hydra\.sweep\.dir\}/\.submitit/%j",
+}
+# What files may set of a launcher. Of the rest, a shell on another machine would run some, or Python call it.
+_JOBLIBS = "n_jobs backend prefer require verbose timeout pre_dispatch batch_size temp_folder max_nbytes mmap_mode"
+_RAYS = "init.object_store_memory init.log_to_driver remote.num_cpus remote.num_gpus remote.memory remote.max_retries"
+_SLURMS = """timeout_min signal_delay_s max_num_timeout array_parallelism name stderr_to_stdout nodes tasks_per_node
+    cpus_per_task cpus_per_gpu gpus_per_node gpus_per_task mem_gb mem_per_gpu mem_per_cpu partition qos comment
+    constraint exclude gres account"""
+_LAUNCHERS = {"_target_", *_JOBLIBS.split(), *(f"ray.{key}" for key in _RAYS.split()), *_SLURMS.split()}
 _HANDLERS = ("fmnist.terminal.ConsoleHandler", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -59,8 +73,11 @@ def check(config: DictConfig, overrides: Sequence[str]) -> None:
         UserError: A file says what only the command line may say, or asks Hydra to build what is not Hydra's.
     """
     typed = {override.lstrip("+").partition("=")[0] for override in overrides}
-    # Not held against hydra.overrides: a file can write there, too, and Hydra only appends to it.
     section: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    for part in ("hydra", "task"):  # which Hydra takes for the command line of each job
+        for override in section["overrides"][part]:
+            if override not in overrides and not override.startswith("hydra.mode="):
+                raise UserError(f"a file sets hydra.overrides.{part}, which is what the command line says; take it out")
     params = section["sweeper"].get("params") if isinstance(section["sweeper"], dict) else None
     swept = any(str(key).lstrip("+") == "trust" for key in params or ())
     if (config.get("trust") and "trust" not in typed) or swept:
@@ -70,9 +87,20 @@ def check(config: DictConfig, overrides: Sequence[str]) -> None:
             raise UserError(f"a file sets hydra.job.env_set.{name}, an environment variable; set it in the shell")
     for part in _BUILT:
         for key, value in _leaves(section[part], f"hydra.{part}"):
-            _check_leaf(config, key, value)
-            if key in _OPTUNAS and key not in typed and not re.fullmatch(_OPTUNAS[key], str(value)):
-                raise UserError(f"a file sets {key} to {value}; say it on the command line, or take it out")
+            _check_leaf(config, key, value, part)
+            if not _file_may_say(key, str(value)) and not any(
+                re.match(rf"{re.escape(name)}([.[]|$)", key) for name in typed
+            ):
+                told = " ".join(str(value).split())
+                raise UserError(f"a file sets {key} to {told}; say it on the command line, or take it out")
+
+
+def _file_may_say(key: str, value: str) -> bool:
+    """Whether a file may set a key of Hydra's section to a value."""
+    if key in _VALUES:
+        return bool(re.fullmatch(_VALUES[key], value))
+    name = key.removeprefix("hydra.launcher.")
+    return name == key or name in _LAUNCHERS or value == "None"
 
 
 def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
@@ -86,7 +114,7 @@ def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
         yield key, value
 
 
-def _check_leaf(config: DictConfig, key: str, value: object) -> None:
+def _check_leaf(config: DictConfig, key: str, value: object, part: str) -> None:
     if isinstance(value, str) and re.fullmatch(r"\$\{.*\}", value, re.DOTALL):
         try:
             value = OmegaConf.select(config, key)
@@ -98,7 +126,7 @@ def _check_leaf(config: DictConfig, key: str, value: object) -> None:
             raise UserError(f"{key} must say what it means, and not refer to another part of the configuration")
     name = key.rpartition(".")[2]
     allowed = (
-        (name != "_target_" or _TARGETS.fullmatch(str(value)))
+        (name != "_target_" or re.fullmatch(_BUILT[part], str(value)))
         and (name != "class" or value in _HANDLERS)
         and (name != "()")
         and (not str(value).startswith("ext://") or value in _STREAMS)

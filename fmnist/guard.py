@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist import claim, launcher, manifest, member, resumption, search, sweep, sweep_directory, terminal
+from fmnist import claim, launcher, manifest, member, remote, resumption, search, sweep, sweep_directory, terminal
 from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
@@ -61,6 +61,7 @@ class Guard(Callback):
                     f"{starter} has started several processes, each of which would start the sweep: start it once, "
                     "without, and each job starts its own: python train.py -m trainer=ddp trainer.devices=2 ..."
                 )
+            remote.check(config)
             directory = RunDirectory(config.hydra.sweep.dir)
             if not directory.sweep.exists():
                 claim.check_free(directory)
@@ -69,6 +70,7 @@ class Guard(Callback):
             goes_on = sweep.take(directory, config)
             _until_the_end.enter_context(directory.locked())
             os.environ |= as_parent()
+            remote.prepare(config, directory)
             if search.is_search(config):
                 search.quieten()
                 if goes_on:

@@ -25,7 +25,7 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
 
     previous = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGHUP, *([] if _in_slurm_job() else [signal.SIGTERM])):
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, say, has set it
                 previous[number] = signal.signal(number, end)
     try:
@@ -40,6 +40,14 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _in_slurm_job() -> bool:
+    """Whether this is a job that submitit has started: one that ends upon SIGTERM, Slurm does not queue again.
+
+    Slurm sends it before it takes a machine away, and kills what is left after a while.
+    """
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def end_with_parent() -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +54,21 @@ def test_set(official: Path) -> ImageDataset:
     return ImageDataset.read(official, "t10k")
 
 
+PLUGINS = {
+    "sweep=search": "hydra_optuna_sweeper",
+    "hydra/launcher=ray": "hydra_ray_launcher",
+    "hydra/launcher=slurm": "hydra_submitit_launcher",
+}
+
+
 @pytest.fixture
 def composed() -> Callable[..., DictConfig]:
     """Composes the configuration for a list of overrides."""
 
     def compose_with(*overrides: str) -> DictConfig:
-        if "sweep=search" in overrides:
-            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+        for override, plugin in PLUGINS.items():
+            if override in overrides:
+                pytest.importorskip(f"hydra_plugins.{plugin}", reason="needs make setup-extras")
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose("train", list(overrides))
 
@@ -104,22 +113,30 @@ def run_command(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300, 
     return Outcome(process.returncode, process.stdout, process.stderr)
 
 
+def wait_until(true: Callable[[], object], what: str, *, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts ``python train.py <overrides>`` in a process of its own, to be sent a signal; it is killed in the end."""
     processes = []
 
-    def call(*overrides: str) -> subprocess.Popen[str]:
+    def call(*overrides: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, ROOT / "train.py", *overrides],
             cwd=tmp_path,
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        processes.append((process, threading.Timer(120, process.kill)))
+        processes.append((process, threading.Timer(300, process.kill)))
         processes[-1][1].start()
         return process
 

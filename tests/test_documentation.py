@@ -39,7 +39,11 @@ def test_every_command_of_the_documents_works(
     command: list[str], composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     """The targets exist; the overrides compose and build. That they train is shown by the tests of whole runs."""
-    if command[0] == "torchrun":
+    if command[0] == ".venv/bin/ray":
+        ray = pytest.importorskip("ray.scripts.scripts", reason="needs make setup-extras")
+        ray.cli.commands[command[1]].make_context("ray", command[2:])  # is such a command, and takes these options
+        return
+    if command[0] in ("torchrun", "srun"):
         command = ["python", *command[command.index("train.py") :]]
     if command[1:2] == ["-m"] and command[2].startswith("fmnist."):
         options = importlib.import_module(command[2]).Options
@@ -58,6 +62,14 @@ def test_every_command_of_the_documents_works(
     config = composed(*overrides)
     config.resume = None  # has a test of its own
     build.check(config, RunDirectory(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_every_link_between_the_documents_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -341,7 +341,8 @@ def test_only_harmless_resolvers_are_registered() -> None:
     import fmnist.guard  # noqa: F401 (registers one)
 
     oc = {f"oc.{name}" for name in ("create", "decode", "deprecated", "env", "select", "dict.keys", "dict.values")}
-    assert set(BaseContainer._resolvers) - {"now", "hydra", "python_version"} == {*oc, "typeable"}
+    hydras = {"now", "hydra", "python_version", "ray_pkg_version"}  # the last is its Ray plugin's
+    assert set(BaseContainer._resolvers) - hydras == {*oc, "typeable"}
 
 
 # Whom the user trusts
@@ -381,7 +382,6 @@ def test_a_run_of_before_there_was_a_key_trust_is_loaded(untrained_run: RunDirec
     [
         {"trust": ["foreign_package"]},
         {"trust": "${oc.decode:'[foreign_package]'}"},
-        {"trust": ["foreign_package"], "hydra": {"overrides": {"task": ["trust=[foreign_package]"]}}},
         {"hydra": {"sweeper": {"params": {"trust": "[foreign_package]"}}}},
         {"hydra": {"sweeper": {"params": {"++trust": "[foreign_package]"}}}},
     ],
@@ -396,6 +396,18 @@ def test_a_file_cannot_say_whom_to_trust(
         assert "a file sets trust, which counts on the command line alone" in one_line(train_here(*experiment, *sweep))
     assert not witness.exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["hydra", "task"])
+def test_a_file_cannot_say_what_the_command_line_said(
+    part: str, foreign_package: str, train_here: TrainHere, tmp_path: Path, witness: Path
+) -> None:
+    """Hydra takes it for the command line of each job of a sweep."""
+    said = [f"trust=[{foreign_package}]", f"+callbacks.theirs._target_={foreign_package}.Net"]
+    experiment = write_experiment(tmp_path, {"hydra": {"overrides": {part: said}}})
+    for sweep in ([], ["-m", "seed=1,2"]):
+        assert f"a file sets hydra.overrides.{part}, " in one_line(train_here(*experiment, *sweep))
+    assert not witness.exists()
 
 
 @pytest.mark.parametrize("value", ["timm", "[1]", "['']", "[timm.models]", "null"])
@@ -416,6 +428,14 @@ def hostile_sections(directory: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "a callback by reference": ({"callbacks": {"theirs": "${theirs}"}}, "hydra.callbacks.theirs"),
         "all callbacks by reference": ({"callbacks": "${all_theirs}"}, "hydra.callbacks"),
         "a launcher": ({"launcher": {"_target_": run["_target_"]}}, "hydra.launcher._target_"),
+        "a function of a plugin's": (
+            {"callbacks": {"theirs": {"_target_": "hydra_plugins.hydra_ray_launcher._launcher_util._run_command"}}},
+            "hydra.callbacks.theirs._target_",
+        ),
+        "what a plugin has imported": (
+            {"launcher": {"_target_": "hydra_plugins.hydra_ray_launcher._launcher_util.subprocess.Popen"}},
+            "hydra.launcher._target_",
+        ),
         "a sweeper": ({"sweeper": {"_target_": run["_target_"]}}, "hydra.sweeper._target_"),
         "a handler": ({"hydra_logging": {"handlers": {"theirs": made}}}, "hydra.hydra_logging.handlers.theirs.()"),
         "a class of a handler": (
@@ -463,18 +483,48 @@ def test_what_optunas_sweeper_would_call_or_unpickle_counts_on_the_command_line_
 
 
 @pytest.mark.parametrize(
-    "target",
+    ("key", "value"),
     [
-        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
-        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
-        "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
-        "optuna.samplers.TPESampler",
+        ("setup", ["touch witness"]),
+        ("teardown", ["touch witness"]),
+        ("srun_args", ["--task-prolog=witness"]),
+        ("additional_parameters", {"output": "somewhere"}),
+        ("submitit_folder", "somewhere"),
+        ("ray.init.address", "203.0.113.1:6379"),
+        ("ray.init.runtime_env", {"worker_process_setup_hook": "foreign_package.start"}),
+        ("ray.init._temp_dir", "somewhere"),
+        ("ray.remote.runtime_env", {"pip": ["foreign-package"]}),
     ],
 )
-def test_hydras_launchers_and_sweepers_may_be_chosen(target: str) -> None:
+def test_what_other_machines_would_run_counts_on_the_command_line_alone(key: str, value: object) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
-    OmegaConf.update(config, "hydra.launcher", {"_target_": target, "sampler": {"_target_": target}}, merge=False)
+    target = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+    OmegaConf.update(config, "hydra.launcher", {"_target_": target}, merge=False)
+    composition.check(config, [])
+    OmegaConf.update(config, f"hydra.launcher.{key}", value, merge=False, force_add=True)
+    with pytest.raises(UserError, match=f"^a file sets hydra.launcher.{key}") as error:
+        composition.check(config, [])
+    assert "\n" not in str(error.value)
+    composition.check(config, [f"hydra.launcher.{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("part", "target"),
+    [
+        ("launcher", "hydra._internal.core_plugins.basic_launcher.BasicLauncher"),
+        ("launcher", "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"),
+        ("launcher", "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"),
+        ("launcher", "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"),
+        ("sweeper", "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"),
+        ("sweeper", "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"),
+        ("sweeper", "optuna.samplers.TPESampler"),
+    ],
+)
+def test_hydras_launchers_and_sweepers_may_be_chosen(part: str, target: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    OmegaConf.update(config, f"hydra.{part}", {"_target_": target}, merge=False)
     composition.check(config, [])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fmnist import sweep_directory
 from fmnist.run_directory import RunDirectory
-from tests.conftest import ROOT, Outcome, one_line, run_command
+from tests.conftest import ROOT, Outcome, one_line, run_command, wait_until
 from tests.test_command_line import everything_in
 
 pytestmark = pytest.mark.real_data
@@ -163,10 +163,7 @@ def test_jobs_end_with_the_sweep_that_started_them_and_go_on_with_it(start: Star
     wait_for_checkpoints(tmp_path / "sweep", 2)
     process.kill()
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 60
-    while any(job.running for job in jobs(tmp_path / "sweep").values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not any(job.running for job in jobs(tmp_path / "sweep").values()), "the jobs to end")
     assert {job.state for job in sweep_directory.read(tmp_path / "sweep").jobs if job.run} == {"interrupted"}
     outcome = run_command(ROOT / "train.py", *command, cwd=tmp_path)
     assert outcome.code == 0
@@ -193,10 +190,7 @@ def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, 
 
 
 def wait_for_checkpoints(sweep: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(sweep.glob("*/checkpoints/last.ckpt"))) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(list(sweep.glob("*/checkpoints/last.ckpt"))) >= count, f"{count} checkpoints")
 
 
 @pytest.mark.slow
