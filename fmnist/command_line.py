@@ -150,7 +150,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
 def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The configuration with only the user's choices of groups, and the names of the groups."""
     groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
-    choices = [override for override in overrides if override.partition("=")[0] in groups and "," not in override]
+    pairs = (override.partition("=") for override in overrides)
+    choices = [f"{key}={value}" for key, equals, value in pairs if key in groups and equals and "," not in value]
     inside_main = GlobalHydra.instance().is_initialized()
     with nullcontext() if inside_main else initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", choices), groups

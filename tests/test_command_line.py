@@ -24,6 +24,7 @@ def everything_in(directory: Path) -> dict[str, bytes]:
     [
         (["lr=0.1"], "no key 'lr' in the configuration; did you mean 'optimizer.lr'?"),
         (["optimizer.lrr=0.1"], "no key 'optimizer.lrr' in the configuration; did you mean 'optimizer.lr'?"),
+        (["optimizer.lrr=0.1", "--cfg", "hydra"], "no key 'optimizer.lrr' in the configuration"),
         (["optimzer.lr=0.1"], "did you mean 'optimizer.lr'?"),
         (["max_epochs=3"], "did you mean 'trainer.max_epochs'?"),
         (["modle=cnn"], "did you mean 'model'?"),

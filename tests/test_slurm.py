@@ -150,6 +150,16 @@ def test_a_sweep_whose_waiting_command_was_stopped_is_finished_by_the_same_comma
     assert found(tmp_path / "sweep") == alone(tmp_path, "trainer.max_epochs=30")
 
 
+def test_a_job_of_two_processes_that_fails_is_told_and_the_others_finish(slurm: dict[str, str], tmp_path: Path) -> None:
+    several = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]
+    failing = ["optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1"]
+    ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, *several, *failing, cwd=tmp_path, timeout=300, **slurm)
+    assert ended.code == 1, ended
+    assert "1 of 2 runs finished" in ended.out
+    assert "the loss is" in ended.out
+    assert "Traceback" not in ended.out + ended.err
+
+
 def test_srun_starts_the_processes_of_a_run(slurm: dict[str, str], tmp_path: Path) -> None:
     recipe = ["experiment=smoke", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "dashboard=none"]
 
