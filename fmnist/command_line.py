@@ -128,9 +128,8 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         if group.startswith("hydra/"):
             known = f": no plugin of Hydra that is installed has it; try make setup-extras{known}"
         return f"no '{name}' in group '{group}'{known}"
-    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(
-        "hydra/"
-    ):  # for a file here
+    # A file of conf/hydra names what a plugin brings.
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("hydra/"):
         return f"'{error.missing_cfg_file}' is of a plugin of Hydra that is not installed; try make setup-extras"
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")

@@ -63,9 +63,8 @@ def prepare(config: DictConfig, sweep: RunDirectory) -> None:
     atomic.write_json(versions, machine.decisive_versions())
     os.environ["PYTHONPATH"] = path = machine.import_path()  # Slurm passes the environment on, Ray does not
     if _target(config).endswith(_SLURM) and (cores := config.hydra.launcher.get("cpus_per_task")):
-        os.environ["SRUN_CPUS_PER_TASK"] = str(
-            cores
-        )  # else some versions of srun give a process one of the job's cores
+        # Else some versions of srun give a process one of the job's cores.
+        os.environ["SRUN_CPUS_PER_TASK"] = str(cores)
     if _target(config).endswith(_RAY):
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # a line that two jobs say is said by two jobs
         given = {
