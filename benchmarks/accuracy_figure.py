@@ -110,4 +110,7 @@ def _mark(axes: Axes, point: Point, color: str, marker: str) -> None:
     axes.errorbar(
         x, point.accuracy, point.sd, marker=marker, color=color, markerfacecolor=face, markersize=6, capsize=2
     )
-    axes.annotate(point.name, (x, point.accuracy), xytext=(7, -3), textcoords="offset points", fontsize=9, color=color)
+    below = -14 if point.name.startswith("record_") else -3  # the line of records has others' names above it
+    axes.annotate(
+        point.name, (x, point.accuracy), xytext=(7, below), textcoords="offset points", fontsize=9, color=color
+    )
