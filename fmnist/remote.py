@@ -109,7 +109,10 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ConnectionError) and "Ray" in lines[0]:
         return f"no Ray cluster answers: {lines[0].partition('. ')[0]}; see docs/ray.md"
     if module == "ray":
-        return f"Ray lost a job ({type(error).__name__}): {lines[-1]}"
+        hint = ""
+        if type(error).__name__ == "WorkerCrashedError":  # of no job that has begun
+            hint = " One reason: a machine that does not see the project's directory; see docs/ray.md"
+        return f"Ray lost a job ({type(error).__name__}): {lines[-1]}{hint}"
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in lines[0]:
         return "no Slurm here: its command srun is not on the path; see docs/slurm.md"
     if module == "submitit":

@@ -37,10 +37,14 @@ class Cluster:
         here = "+hydra.launcher.ray.init._node_ip_address=127.0.0.1"  # the command is on the first node's machine
         return "hydra/launcher=ray", f"hydra.launcher.ray.init.address={self.address}", here
 
-    def start_node(self) -> None:
+    def start_node(self, *, without: Path | None = None) -> None:
+        """Starts one more, of whose machine one may say that a directory is empty there."""
         own = ["--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false"]
         other = [f"--address={self.address}"]
         command = [RAY, "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        if without:
+            hide = f"mount -t tmpfs none '{without}' && exec \"$@\""
+            command = ["unshare", "--mount", "sh", "-c", hide, "sh", *command]
         if not self.nodes:
             own.append(f"--temp-dir={self.directory}")
         node = subprocess.Popen(
@@ -167,6 +171,17 @@ def test_a_job_that_fails_is_told_and_the_others_finish(cluster: Cluster, tmp_pa
     assert "1 of 2 runs finished" in ended.out
     assert "the loss is" in ended.out
     assert "Traceback" not in ended.out + ended.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hides a directory from a process, which is root's alone to do")
+def test_a_machine_that_does_not_see_the_project_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_node(without=ROOT / "fmnist")
+    wait_until(lambda: cluster.size() == 3, "the third node")
+    ended = train(cluster, tmp_path, "trainer.max_epochs=6", "+hydra.launcher.ray.remote.max_retries=0")
+    assert ended.code == 1, ended
+    assert "No module named 'fmnist" in ended.out + ended.err
+    assert "a machine that does not see the project's directory" in ended.err
+    assert "to go on             python train.py -m experiment=smoke" in ended.out
 
 
 def test_a_cluster_out_of_reach_is_told_in_one_line(tmp_path: Path) -> None:
