@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmnist.cosine import MAX_CHANNELS, CosineFilters
 from fmnist.model import Normalize
 
 MAX_BLOCKS = 4  # pooling takes 28 pixels to 14, 7, 3 and 1
@@ -29,8 +30,8 @@ class Residual(nn.Module):
 class ResidualCNN(nn.Module):
     """A stem, then blocks of two convolutions, of which the first widens and is pooled, and the second is residual.
 
-    Every convolution is 3x3 and followed by batch normalisation (https://arxiv.org/abs/1502.03167) and GELU
-    (https://arxiv.org/abs/1606.08415). The defaults have 292,666 parameters.
+    Every convolution that is learned is 3x3 and followed by batch normalisation (https://arxiv.org/abs/1502.03167) and
+    GELU (https://arxiv.org/abs/1606.08415). The defaults have 292,666 parameters.
 
     Args:
         in_channels: Channels of the images.
@@ -40,6 +41,8 @@ class ResidualCNN(nn.Module):
         stem_width: Channels that the stem makes.
         stem_stride: 1, or 2: the stem halves the image, and the first block does not. A step then takes about 0.8 of
             the time.
+        fixed_stem: Whether the stem is ``CosineFilters``, without batch normalisation, in the place of a convolution
+            that is learned: a step takes about 0.9 of the time. Its width is then even and at most 18.
         widths: Channels of each block, from 1 to 4 blocks.
         dropout: Probability with which a feature is left out of the last layer's sight while training.
 
@@ -56,6 +59,7 @@ class ResidualCNN(nn.Module):
         pixel_std: float = 90.02,
         stem_width: int = 16,
         stem_stride: int = 1,
+        fixed_stem: bool = False,
         widths: Sequence[int] = (32, 64, 128),
         dropout: float = 0.0,
     ) -> None:
@@ -71,6 +75,10 @@ class ResidualCNN(nn.Module):
             raise ValueError(f"pixel_std must be above 0, got {pixel_std}")
         if stem_stride not in (1, 2):
             raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
+        if fixed_stem and (stem_width % 2 or stem_width > MAX_CHANNELS):
+            raise ValueError(f"stem_width must be even and at most {MAX_CHANNELS} with fixed_stem, got {stem_width}")
+        if fixed_stem and in_channels != 1:
+            raise ValueError(f"in_channels must be 1 with fixed_stem, got {in_channels}")
         if not 1 <= len(widths) <= MAX_BLOCKS:
             raise ValueError(f"widths must be of 1 to {MAX_BLOCKS} blocks, as each halves 28 pixels, got {widths}")
         if not all(type(width) is int and width >= 1 for width in widths):
@@ -78,9 +86,12 @@ class ResidualCNN(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.normalize = Normalize(mean=pixel_mean, std=pixel_std)
-        self.stem = nn.Sequential(
-            _conv(in_channels, stem_width, stride=stem_stride), nn.BatchNorm2d(stem_width), nn.GELU()
-        )
+        if fixed_stem:
+            self.stem = nn.Sequential(CosineFilters(stem_width, stride=stem_stride), nn.GELU())
+        else:
+            self.stem = nn.Sequential(
+                _conv(in_channels, stem_width, stride=stem_stride), nn.BatchNorm2d(stem_width), nn.GELU()
+            )
         self.blocks = nn.Sequential()
         before = stem_width
         for number, width in enumerate(widths):

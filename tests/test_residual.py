@@ -24,9 +24,9 @@ def images(count: int, seed: int = 0) -> Tensor:
     return torch.randint(256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
 
 
-def size(stem: int, widths: list[int]) -> int:
+def size(stem: int, widths: list[int], *, fixed_stem: bool = False) -> int:
     """Parameters, counted by hand: 9 for each pair of channels, 2 for each channel that is normalised."""
-    count = 9 * stem + 2 * stem
+    count = 0 if fixed_stem else 9 * stem + 2 * stem
     for before, width in itertools.pairwise([stem, *widths]):
         count += 9 * before * width + 2 * width  # the one that widens
         count += 9 * width * width + 2 * width  # the residual one
@@ -65,11 +65,28 @@ def test_any_widths_make_logits_and_the_expected_number_of_parameters(
     assert parameters(network) == size(stem_width, widths)
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    stem_width=st.integers(1, 9).map(lambda half: 2 * half),
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    stem_stride=st.sampled_from([1, 2]),
+)
+def test_a_fixed_stem_has_no_parameters(stem_width: int, widths: list[int], stem_stride: int) -> None:
+    network = ResidualCNN(stem_width=stem_width, widths=widths, stem_stride=stem_stride, fixed_stem=True)
+    assert network(images(2)).shape == (2, 10)
+    assert parameters(network) == size(stem_width, widths, fixed_stem=True)
+    network(images(2)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize(
     ("stride", "stem", "blocks"), [(1, 28, [14, 7, 3]), (2, 14, [14, 7, 3])], ids=["slow stem", "quick stem"]
 )
-def test_each_block_halves_the_image_unless_the_stem_has(stride: int, stem: int, blocks: list[int]) -> None:
-    network = ResidualCNN(stem_stride=stride)
+def test_each_block_halves_the_image_unless_the_stem_has(
+    stride: int, stem: int, blocks: list[int], fixed: bool
+) -> None:
+    network = ResidualCNN(stem_stride=stride, fixed_stem=fixed)
     t = network.stem(network.normalize(images(2)))
     assert t.shape == (2, 16, stem, stem)
     for block, width, side in zip(network.blocks, [32, 64, 128], blocks, strict=True):
@@ -136,14 +153,14 @@ def test_dropout_is_for_training_alone() -> None:
     assert torch.equal(network(given), network(given))
 
 
-@pytest.mark.parametrize("stem_stride", [1, 2])
+@pytest.mark.parametrize("stem", [{}, {"stem_stride": 2}, {"fixed_stem": True}], ids=["plain", "quick", "fixed"])
 @pytest.mark.parametrize("kind", export.KINDS)
-def test_an_exported_one_says_the_same_for_any_batch_size(kind: str, stem_stride: int) -> None:
+def test_an_exported_one_says_the_same_for_any_batch_size(kind: str, stem: dict[str, Any]) -> None:
     if kind == "onnx":
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    network = ResidualCNN(dropout=0.2, stem_stride=stem_stride).to(memory_format=torch.channels_last)
+    network = ResidualCNN(dropout=0.2, **stem).to(memory_format=torch.channels_last)
     network(images(50))
     network.eval()
     file, given = export.KINDS[kind], images(300, seed=1)
@@ -154,9 +171,10 @@ def test_an_exported_one_says_the_same_for_any_batch_size(kind: str, stem_stride
 
 
 @pytest.mark.skipif(not has_bf16(), reason="the processor does not calculate in bf16")
-def test_in_bf16_it_says_nearly_the_same() -> None:
+@pytest.mark.parametrize("fixed_stem", [False, True])
+def test_in_bf16_it_says_nearly_the_same(fixed_stem: bool) -> None:
     torch.manual_seed(0)
-    network = ResidualCNN().to(memory_format=torch.channels_last).eval()
+    network = ResidualCNN(fixed_stem=fixed_stem).to(memory_format=torch.channels_last).eval()
     given = images(50)
     with torch.no_grad():
         exact = network(given)
@@ -174,6 +192,9 @@ def test_in_bf16_it_says_nearly_the_same() -> None:
         ({"pixel_std": 0.0}, "pixel_std must be above 0, got 0.0"),
         ({"stem_width": 0}, "stem_width must be at least 1, got 0"),
         ({"stem_stride": 3}, "stem_stride must be 1 or 2, got 3"),
+        ({"fixed_stem": True, "stem_width": 5}, "stem_width must be even and at most 18 with fixed_stem, got 5"),
+        ({"fixed_stem": True, "stem_width": 20}, "stem_width must be even and at most 18 with fixed_stem, got 20"),
+        ({"fixed_stem": True, "in_channels": 3}, "in_channels must be 1 with fixed_stem, got 3"),
         ({"widths": []}, r"widths must be of 1 to 4 blocks, as each halves 28 pixels, got \[\]"),
         ({"widths": [8] * 5}, r"widths must be of 1 to 4 blocks, .* got \[8, 8, 8, 8, 8\]"),
         ({"widths": [8, 0]}, r"widths must be whole numbers of at least 1, got \[8, 0\]"),
