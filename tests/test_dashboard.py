@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,11 +13,13 @@ from torch import nn
 from fmnist import build
 from fmnist.callbacks.dashboard import Dashboard
 from fmnist.dashboard.embedding import features
+from fmnist.dashboard.filters import Filters
 from fmnist.dashboard.mistakes import markdown
 from fmnist.dashboard.panel import Moment, Panel, View
 from fmnist.data import ImageDataset
 from fmnist.metrics import EvaluationMetrics
 from fmnist.model import CNN
+from fmnist.residual import ResidualCNN
 from fmnist.run_directory import RunDirectory
 
 Composed = Callable[..., DictConfig]
@@ -84,6 +86,25 @@ def test_each_panel_can_be_deleted_alone_and_all_together(composed: Composed, tm
     for name in composed().dashboard:
         assert len(panels(composed(f"~dashboard.{name}"), tmp_path)) == 7
     assert panels(composed("dashboard=none"), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "title"),
+    [
+        (CNN(), "conv1: 6 kernels"),
+        (ResidualCNN(stem_width=4, widths=[5]), "stem.0: 4 kernels"),
+        (ResidualCNN(stem_width=4, widths=[5], fixed_stem=True), "stem.0: 4 kernels"),
+        (nn.Linear(2, 2), None),
+    ],
+    ids=["lesson", "residual", "fixed", "none"],
+)
+def test_the_filters_are_those_that_look_at_the_image(network: nn.Module, title: str | None) -> None:
+    drawn: list[Any] = []
+    writer = SimpleNamespace(add_figure=lambda name, figure, step: drawn.append((name, figure, step)))
+    Filters().draw(cast(View, SimpleNamespace(network=network, writer=writer, step=7)))
+    assert [(name, step) for name, _, step in drawn] == [("network/filters", 7)] * (title is not None)
+    for _, figure, _ in drawn:
+        assert figure.get_suptitle().startswith(title)
 
 
 def test_features_are_what_goes_into_the_last_layer() -> None:
