@@ -14,9 +14,9 @@ class CosineFilters(nn.Module):
     """The whitened cosine transform of the 3x3 patch around each pixel, and the same with the opposite sign.
 
     The basis functions of the discrete cosine transform are very nearly the principal components of this data set's
-    patches. Each is divided by the size of its response, so that all channels are of the same size and
-    hardly correlated: a convolution that follows learns sooner (https://arxiv.org/abs/2404.00498, section 3.2, with
-    principal components). Both signs are there since what follows, such as GELU, keeps little of what is negative
+    patches. Each is divided by the size of its response, so that all channels are of the same size and hardly
+    correlated: a convolution that follows learns sooner (https://arxiv.org/abs/2404.00498, with principal components).
+    Both signs are there since what follows, such as GELU, keeps little of what is negative
     (https://arxiv.org/abs/1603.05201). There is nothing to learn, and so nothing to be calculated backwards where the
     maps are largest.
 

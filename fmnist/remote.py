@@ -110,7 +110,7 @@ def explain(error: BaseException) -> str | None:
         return f"no Ray cluster answers: {lines[0].partition('. ')[0]}; see docs/ray.md"
     if module == "ray":
         hint = ""
-        if type(error).__name__ == "WorkerCrashedError":  # of no job that has begun
+        if type(error).__name__ == "WorkerCrashedError":  # of a process that could not begin, too
             hint = " One reason: a machine that does not see the project's directory; see docs/ray.md"
         return f"Ray lost a job ({type(error).__name__}): {lines[-1]}{hint}"
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in lines[0]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.fft import idctn
+from scipy.fft import dctn, idctn
 
 from fmnist.cosine import RESPONSE_RMS, CosineFilters, cosine_basis
 from fmnist.data import ImageDataset
@@ -26,6 +26,20 @@ def test_the_filters_of_the_greatest_response_come_first_and_each_has_its_negati
     norms = weight[:half].flatten(1).norm(dim=1)  # 1 / the size of the response
     expected = sorted(1 / rms for row in RESPONSE_RMS for rms in row)[:half]
     torch.testing.assert_close(norms, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_each_pixel_gets_the_transform_of_its_patch(stride: int) -> None:
+    images = torch.randn(2, 1, 8, 8)
+    found = CosineFilters(18, stride=stride)(images).numpy()
+    padded = np.pad(images[:, 0].numpy(), ((0, 0), (1, 1), (1, 1)))
+    order = np.argsort(-np.ravel(RESPONSE_RMS))
+    for row in range(0, 8, stride):
+        for column in range(0, 8, stride):
+            patches = padded[:, row : row + 3, column : column + 3]
+            expected = (dctn(patches, axes=(1, 2), norm="ortho") / RESPONSE_RMS).reshape(2, 9)[:, order]
+            here = found[:, :, row // stride, column // stride]
+            np.testing.assert_allclose(here, np.concatenate([expected, -expected], axis=1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [0, 3, 20])
