@@ -141,9 +141,20 @@ def explain(error: BaseException, overrides: Sequence[str]) -> str:
         return f"'{key}={values}': for one run after another add -m, for a list write '{key}=[{values}]'"
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not [^']+'([^']+?)'", message)):
         key = match[1].partition("=")[0]
+        if choice := _choice_with(key, overrides):
+            return f"no key '{key}' in the configuration; with {choice} there is"
         config, groups = _compose(overrides)
         return f"no key '{key}' in the configuration{did_you_mean(key, [*keys(config), *groups])}"
     return message.partition(" full_key:")[0]
+
+
+def _choice_with(key: str, overrides: Sequence[str]) -> str | None:
+    """The choice of a key's group, such as model=residual, that brings the key; None if there is none."""
+    group, dot, _ = key.partition(".")
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml")) if dot and group.isidentifier() else []
+    others = [override for override in overrides if not override.startswith(f"{group}=")]
+    choices = (f"{group}={option}" for option in options)
+    return next((choice for choice in choices if key in keys(_compose([*others, choice])[0])), None)
 
 
 def _compose(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:

@@ -28,6 +28,11 @@ def everything_in(directory: Path) -> dict[str, bytes]:
         (["optimzer.lr=0.1"], "did you mean 'optimizer.lr'?"),
         (["max_epochs=3"], "did you mean 'trainer.max_epochs'?"),
         (["modle=cnn"], "did you mean 'model'?"),
+        (["model.fixed_stem=true"], "no key 'model.fixed_stem' in the configuration; with model=residual there is"),
+        (
+            ["optimizer=adam", "optimizer.nesterov=true"],
+            "'optimizer.nesterov' in the configuration; with optimizer=sgd",
+        ),
         (["optimizer=sdg"], "no 'sdg' in group 'optimizer'; did you mean 'sgd'? (there are: adam, adamw, sgd)"),
         (["experiment=notebok"], "did you mean 'notebook'?"),
         (["optimizer=sgd", "betas=1"], "no key 'betas'"),  # which sgd does not have, so it is not suggested
