@@ -67,8 +67,13 @@ class Guard(Callback):
                 claim.check_free(directory)
             for overrides in sweep.trial_jobs(config):
                 _check(compose("train", overrides), directory)
+            if search.is_search(config):
+                search.take_direction(config)
             goes_on = sweep.take(directory, config)
             _until_the_end.enter_context(directory.locked())
+            if goes_on:
+                sweep.check_same(directory)
+                sweep.record(directory, config)
             os.environ |= as_parent()
             remote.prepare(config, directory)
             if search.is_search(config):

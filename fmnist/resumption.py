@@ -1,6 +1,7 @@
 """``resume=<run directory>``: a run goes on with its own configuration. Imported before torch is."""
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -62,21 +63,29 @@ def configuration(run: RunDirectory) -> DictConfig:
     return stored
 
 
-def check_same(run: RunDirectory, config: DictConfig) -> None:
+def check_same(run: RunDirectory, config: DictConfig, *, free: Collection[str] = FREE) -> None:
     """Makes sure that a run is of this configuration.
 
+    Args:
+        run: Its directory.
+        config: What the same command line makes now.
+        free: What may differ.
+
     Raises:
-        UserError: It is not: a job of a sweep that goes on, and the files in ``conf/`` have changed since it began.
+        UserError: It is not: the files in ``conf/`` have changed since it began.
     """
-    stored, now = _plain(run.read_configuration()), _plain(config)
+    stored, now = _plain(run.read_configuration(), free), _plain(config, free)
     if changed := sorted(key for key in stored.keys() | now.keys() if stored.get(key) != now.get(key)):
-        raise UserError(f"{run.shown} began with another configuration: {', '.join(changed)} changed; start a new one")
+        raise UserError(
+            f"{run.shown} began with another configuration: {', '.join(changed)} changed since; put that back, or "
+            "start anew in another directory"
+        )
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _plain(config: DictConfig, free: Collection[str]) -> dict[str, Any]:
     """A configuration without what may differ between two sessions of one run."""
     config = config.copy()
-    for key in (*FREE, "trust", "resume", "max_jobs"):
+    for key in (*free, "trust", "resume", "max_jobs"):
         OmegaConf.update(config, key, None, force_add=True)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     return dict(plain)

@@ -5,9 +5,11 @@ Its study is a file in the sweep's directory, see ``conf/sweep/search.yaml``.
 
 import logging
 import warnings
+from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
+from fmnist import monitor
 from fmnist.errors import UserError
 
 
@@ -25,6 +27,24 @@ def trials(config: DictConfig) -> int:
     if count < 1:
         raise UserError(f"hydra.sweeper.n_trials must be at least 1, got {count}")
     return count
+
+
+def take_direction(config: DictConfig) -> None:
+    """Has the search look for what runs are judged by, see ``fmnist.monitor``.
+
+    Raises:
+        UserError: The configuration says the contrary.
+    """
+    metric, mode = monitor.score(config)
+    sweeper, wanted = config.hydra.sweeper, {"max": "maximize", "min": "minimize"}[mode]
+    given = getattr(sweeper.direction, "name", sweeper.direction)  # Hydra's own default is a member of an Enum
+    if given not in (None, wanted):
+        raise UserError(
+            f"hydra.sweeper.direction={given} would look for the worst run: runs are judged by {metric}, and the "
+            f"{mode}imum of it is the best; use hydra.sweeper.direction={wanted}"
+        )
+    with read_write(sweeper):
+        sweeper.direction = wanted
 
 
 def quieten() -> None:
@@ -52,17 +72,23 @@ def go_on(config: DictConfig) -> None:
     except KeyError:  # stopped before there was one
         return
     begun = study.trials
-    done = [trial.params for trial in begun if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
+    done = [_values(trial) for trial in begun if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
     for trial in begun:
         if trial.state == TrialState.RUNNING:  # nobody runs it: the directory is ours
             study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params and trial.params not in done:
-            done.append(trial.params)
+        if (values := _values(trial)) and values not in done:
+            done.append(values)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so it was in Optuna 2
-                study.enqueue_trial(trial.params)
+                study.enqueue_trial(values)
     complete = sum(trial.state == TrialState.COMPLETE for trial in begun)
     with open_dict(sweeper):
         sweeper.n_trials = max(0, sweeper.n_trials - complete)
         if sweeper.sampler.get("seed") is not None:  # the same random numbers again would choose the same values again
             sweeper.sampler.seed += len(begun)
+
+
+def _values(trial: Any) -> dict[str, Any]:
+    """What a trial tries, also where it waits for its turn: Optuna then keeps it elsewhere."""
+    values: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
+    return values

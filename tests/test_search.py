@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from fmnist import sweep_directory
+from fmnist import search, sweep_directory
 from tests.conftest import Outcome, one_line
 from tests.test_command_line import everything_in
 from tests.test_sweep import SMALL, jobs
@@ -22,7 +23,11 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 def study(sweep: Path) -> Any:
-    return optuna.load_study(study_name="search", storage=f"sqlite:///{sweep / 'study.sqlite3'}")
+    return study_at(f"sqlite:///{sweep / 'study.sqlite3'}")
+
+
+def study_at(storage: str) -> Any:
+    return optuna.load_study(study_name="search", storage=storage)
 
 
 def test_a_search_tries_values_of_its_ranges_and_ends_with_a_report(train_here: TrainHere, tmp_path: Path) -> None:
@@ -87,6 +92,47 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_that_it_was_at(
     assert len({job.path for job in jobs(sweep).values()} & {sweep / name for name in before}) == 3
 
 
+@pytest.mark.parametrize(
+    ("overrides", "metric", "best"),
+    [
+        (["monitor.metric=val/loss", "monitor.mode=min"], "val/loss", min),
+        (["data.val_size=0"], "train/loss", min),
+    ],
+)
+def test_a_search_looks_for_the_best_of_what_runs_are_judged_by(
+    overrides: list[str], metric: str, best: Callable[[list[float]], float], train_here: TrainHere, tmp_path: Path
+) -> None:
+    assert train_here(*SMALL, "sweep=search", *overrides, "hydra.sweeper.n_trials=3").code == 0
+    found = [float(job.read_metrics()[metric]) for job in jobs(tmp_path / "sweep").values()]
+    assert study(tmp_path / "sweep").best_value == pytest.approx(best(found))
+
+
+def test_a_search_that_is_given_more_trials_and_stopped_says_how_to_go_on_with_them(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
+    command = [*SMALL, "sweep=search", "hydra.sweeper.n_trials=1"]
+    assert train_here(*command).code == 0
+    assert train_here(*command[:-1], "hydra.sweeper.n_trials=2").code == 0
+    begun = sweep_directory.read(tmp_path / "sweep")
+    begun.jobs[-1].run.metrics.unlink()  # type: ignore[union-attr]  # stopped at its end
+    begun = sweep_directory.read(tmp_path / "sweep")
+    assert len(begun.jobs) == 2
+    assert "hydra.sweeper.n_trials=2" in str(begun.command)
+    assert "hydra.sweeper.n_trials=1" not in str(begun.command)
+
+
+def test_a_trial_that_is_to_be_repeated_is_queued_once(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.sqlite3'}"
+    begun = optuna.create_study(study_name="search", storage=storage)
+    for _ in range(2):
+        begun.ask({"lr": optuna.distributions.UniformDistribution(0, 1)})  # and killed
+    for _ in range(3):  # stopped before the first of them began again
+        sweeper = {"storage": storage, "study_name": "search", "n_trials": 4, "sampler": {"seed": 0}}
+        search.go_on(OmegaConf.create({"hydra": {"sweeper": sweeper}}))
+    waiting = [trial for trial in study_at(storage).trials if trial.state == optuna.trial.TrialState.WAITING]
+    assert len(waiting) == 2
+
+
 def test_a_trial_that_fails_does_not_stop_the_search_and_makes_the_exit_code_1(
     train_here: TrainHere, tmp_path: Path
 ) -> None:
@@ -110,6 +156,10 @@ def test_a_search_of_which_nothing_finishes_says_so_in_one_line(train_here: Trai
     [
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
         (["hydra.sweeper.n_trials=1001"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
+        (
+            ["monitor.metric=val/loss", "monitor.mode=min", "hydra.sweeper.direction=maximize"],
+            "runs are judged by val/loss, and the minimum of it is the best; use hydra.sweeper.direction=minimize",
+        ),
         (["optimizer.lr=interval(-1,0.1)"], "Invalid learning rate: -1"),
         (["optimizer.lrr=interval(0.01,0.1)"], "no key 'optimizer.lrr'"),
     ],

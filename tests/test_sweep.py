@@ -115,6 +115,26 @@ def test_a_directory_with_another_sweep_is_refused_and_stays_as_it_is(train_here
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("change", [("lr: 0.01", "lr: 0.02"), ("max_epochs: 1", "max_epochs: 2")])
+def test_a_sweep_whose_recipe_has_changed_is_refused_and_stays_as_it_is(
+    change: tuple[str, str], train_here: TrainHere, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "own/experiment/mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\noptimizer:\n  lr: 0.01\ntrainer:\n  max_epochs: 1\n")
+    command = [f"--config-dir={tmp_path / 'own'}", "-m", "experiment=smoke,mine", "seed=1", *SMALL[2:]]
+    command += ["trainer.limit_train_batches=2", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+    assert train_here(*command).code == 0
+    before = everything_in(tmp_path / "sweep")
+    recipe.write_text(recipe.read_text().replace(*change))
+    line = one_line(train_here(*command))
+    assert "experiment=mine,seed=1 began with another configuration: " in line
+    assert "changed since; put that back, or start anew in another directory" in line
+    assert everything_in(tmp_path / "sweep") == before
+    recipe.write_text(recipe.read_text().replace(*reversed(change)))
+    assert train_here(*command).code == 0
+
+
 def test_of_two_sweeps_in_one_directory_at_once_one_is_refused(start: Start, tmp_path: Path) -> None:
     command = ["-m", *SMALL, "seed=1,2", "trainer.max_epochs=200"]  # longer than the second takes to start
     first = start(*command)
