@@ -82,7 +82,7 @@ class Batches(Sampler[Tensor]):
         yield from torch.split(indices[: self.samples], self.batch_size)[: len(self)]  # torch splits nothing into one
 
 
-def portion(indices: Tensor, *, batch_size: int, share: Share) -> list[Tensor]:
+def portion(indices: Tensor, *, batch_size: int, share: Share, limit: int | None = None) -> list[Tensor]:
     """The batches of one of several processes that evaluate a set together: each sample comes once, in one of them.
 
     Each has a part of the set as it lies, so that what they find, put together in their order, is in the order of the
@@ -92,12 +92,16 @@ def portion(indices: Tensor, *, batch_size: int, share: Share) -> list[Tensor]:
         indices: The samples, int64 [N]; N is at least the number of processes.
         batch_size: Samples per batch, of all processes together, at most; one of several may have two of its own.
         share: Which process it is.
+        limit: Most batches that one process alone would look at; several look at the same samples.
     """
+    if limit is not None:
+        indices = indices[: max(limit * batch_size, share.size)]
     if share.size == 1:
         return list(torch.split(indices, batch_size))
     longest = -(-len(indices) // share.size)
     number = -(-longest // max(1, batch_size // share.size))
-    return list(indices.tensor_split(share.size)[share.rank].tensor_split(min(number, len(indices) // share.size)))
+    number = min(number, len(indices) // share.size, limit or number)
+    return list(indices.tensor_split(share.size)[share.rank].tensor_split(number))
 
 
 class Place(NamedTuple):

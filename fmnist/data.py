@@ -172,7 +172,10 @@ class FashionMNIST(LightningDataModule):
     def loader(self, split: str) -> DataLoader[Batch]:
         """Batches of a split for evaluation: in its order, and never augmented."""
         dataset, indices = self.part(split)
-        batches = portion(indices, batch_size=self.eval_batch_size, share=self._share)
+        # Lightning cuts off the end of what each process has, which of several is the middle of the set.
+        limit = getattr(self.trainer, f"limit_{split}_batches", None)
+        limit = limit if isinstance(limit, int) else None  # a part, which of several processes trainer_checks refuses
+        batches = portion(indices, batch_size=self.eval_batch_size, share=self._share, limit=limit)
         return _loader(dataset, [batch.to(dataset.labels.device) for batch in batches])
 
     def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -84,6 +84,9 @@ def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
     cores = os.cpu_count() or 1
     if isinstance(built.accelerator, CPUAccelerator) and built.num_devices > cores:
         raise UserError(f"trainer.devices={built.num_devices} is more than the {cores} cores of this machine")
+    for key in ("limit_val_batches", "limit_test_batches"):
+        if isinstance(limit := getattr(built, key), float) and limit < 1:
+            raise UserError(f"trainer.{key}={limit}: to {size} processes give the number of batches that one would see")
     if config.data.batch_size % size:
         raise UserError(
             f"data.batch_size={config.data.batch_size} must be a multiple of {size}, the number of processes, which "

@@ -39,16 +39,22 @@ sizes = st.integers(1, 300)
 members = st.integers(1, 8)
 
 
-@given(size=sizes, batch_size=sizes, of=members)
-def test_an_evaluation_by_several_sees_each_sample_once_in_its_order(size: int, batch_size: int, of: int) -> None:
+@given(size=sizes, batch_size=sizes, of=members, limit=st.none() | st.integers(1, 10))
+def test_an_evaluation_by_several_sees_each_sample_once_in_its_order(
+    size: int, batch_size: int, of: int, limit: int | None
+) -> None:
     size += of  # one sample for each process at least
     indices = torch.randperm(size)
-    parts = [portion(indices, batch_size=batch_size, share=Share(rank, of)) for rank in range(of)]
-    assert torch.equal(torch.cat([batch for part in parts for batch in part]), indices)
+    parts = [portion(indices, batch_size=batch_size, share=Share(rank, of), limit=limit) for rank in range(of)]
+    seen = indices if limit is None else indices[: max(limit * batch_size, of)]
+    assert torch.equal(torch.cat([batch for part in parts for batch in part]), seen)
     assert len({len(part) for part in parts}) == 1  # else one process would wait for another
     assert all(len(batch) for part in parts for batch in part)
-    most = max(2, batch_size // of) if of > 1 else batch_size
-    assert all(len(batch) <= most for part in parts for batch in part)
+    if limit is None:
+        most = max(2, batch_size // of) if of > 1 else batch_size
+        assert all(len(batch) <= most for part in parts for batch in part)
+    elif of <= batch_size:
+        assert len(parts[0]) <= limit  # else Lightning would cut off the rest
 
 
 @given(size=sizes, batches=st.integers(1, 50), of=members, seed=st.integers(0, 2**32), epoch=st.integers(0, 99))
@@ -139,6 +145,7 @@ def test_lightning_learns_who_a_process_is() -> None:
         (["trainer.num_nodes=2"], r"trainer\.num_nodes=2: to train on several machines, .* torchrun or srun"),
         (["trainer.strategy=ddp_spawn"], r"trainer\.strategy=ddp_spawn: several processes train by ddp"),
         (["trainer.strategy=fsdp"], r"trainer"),
+        (["trainer.limit_val_batches=0.5"], r"trainer\.limit_val_batches=0\.5: to 2 processes give the number of"),
     ],
 )
 def test_what_several_processes_cannot_share_is_refused(
@@ -222,6 +229,18 @@ def test_two_processes_find_of_the_same_weights_what_one_finds(by_two: tuple[Run
     for split in ("val", "test"):
         evaluated = run_command("-m", "fmnist.evaluate", f"run={run.path}", f"split={split}")
         assert evaluated.code == 0, evaluated
+        one = outcome_of_evaluation(run, split)
+        assert one[f"{split}/acc"] == theirs[f"{split}/acc"]
+        assert one[f"{split}/loss"] == pytest.approx(theirs[f"{split}/loss"], abs=1e-6)
+
+
+@pytest.mark.real_data
+def test_two_processes_find_on_a_part_of_a_set_what_one_finds(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    train(run.path, *SHORT, "trainer.limit_val_batches=3", "data.eval_batch_size=101", "trainer.max_epochs=1")
+    theirs = run.read_metrics()
+    for split in ("val", "test"):
+        assert run_command("-m", "fmnist.evaluate", f"run={run.path}", f"split={split}").code == 0
         one = outcome_of_evaluation(run, split)
         assert one[f"{split}/acc"] == theirs[f"{split}/acc"]
         assert one[f"{split}/loss"] == pytest.approx(theirs[f"{split}/loss"], abs=1e-6)
