@@ -40,7 +40,8 @@ class OneCycle(OneCycleLR):
     Args:
         optimizer: Its learning rate is the peak.
         total_steps: Optimizer steps until the end.
-        warmup: Fraction of the steps that go up, above 0 and below 1.
+        warmup: Fraction of the steps that go up, above 0 and below 1. The last of them is the peak, so that one alone
+            goes up from nothing.
         start_factor: First learning rate as a fraction of the peak, above 0 and at most 1.
         end_factor: Last learning rate as a fraction of the peak, above 0 and at most 1.
     """
@@ -59,10 +60,13 @@ class OneCycle(OneCycleLR):
         for name, factor in (("start_factor", start_factor), ("end_factor", end_factor)):
             if not 0 < factor <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {factor}")
+        steps = _end(total_steps)
+        if warmup * steps == 1:  # the first step is the peak, and torch would divide by the zero steps up to it
+            warmup *= 1 - 1e-9
         super().__init__(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=_end(total_steps),
+            total_steps=steps,
             pct_start=warmup,
             div_factor=1 / start_factor,
             final_div_factor=start_factor / end_factor,  # torch divides the first rate, not the peak

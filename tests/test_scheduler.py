@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,12 +16,12 @@ from fmnist.scheduler import Constant, Cosine, Linear, OneCycle
 STEPS = 100
 
 
-def rates(make: Callable[[Optimizer], LRScheduler]) -> list[float]:
+def rates(make: Callable[[Optimizer], LRScheduler], steps: int = STEPS) -> list[float]:
     """The learning rate at each of the steps, and after the last."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     scheduler = make(optimizer)
     result = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         result.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
@@ -50,6 +50,24 @@ def test_onecycle_goes_up_to_the_optimizers_rate_and_down_to_the_end() -> None:
 
 
 FRACTIONS = st.floats(0, 1)
+INNER = st.floats(0, 1, exclude_min=True, exclude_max=True)
+
+
+@given(steps=st.integers(1, 2 * STEPS), warmup=INNER | st.integers(2, 2 * STEPS).map(lambda number: 1 / number))
+@example(steps=1, warmup=0.3)
+@example(steps=10, warmup=0.1)  # a warmup of one step
+@example(steps=1000, warmup=0.001)
+def test_onecycle_goes_half_a_cosine_up_and_half_a_cosine_down_whatever_its_warmup(steps: int, warmup: float) -> None:
+    peak, last = warmup * steps - 1, steps - 1  # torch counts from 1; a warmup of less than a step is none
+
+    def rate(step: int) -> float:
+        if step < peak:
+            return 0.01 + (0.1 - 0.01) * (1 - math.cos(math.pi * step / peak)) / 2
+        return 0.001 + (0.1 - 0.001) * (1 + math.cos(math.pi * (step - peak) / (last - peak))) / 2
+
+    found = rates(lambda o: OneCycle(o, total_steps=steps, warmup=warmup, start_factor=0.1, end_factor=0.01), steps)
+    assert found[:steps] == pytest.approx([rate(step) for step in range(steps)])
+    assert 0 < found[steps] <= 0.1  # after the last step
 
 
 @given(warmup=st.integers(0, STEPS - 1), start_factor=FRACTIONS, end_factor=FRACTIONS)
