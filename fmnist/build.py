@@ -200,9 +200,12 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
 
 
 def evaluator(config: DictConfig, split: str) -> Trainer:
-    """A trainer that evaluates on a split as training did, on as much of it, and leaves no trace."""
+    """A trainer that evaluates on a split as training did, on as much of it, and leaves no trace.
+
+    On all of it where training did not evaluate on it at all.
+    """
     config = config.copy()
-    config.trainer.limit_test_batches = config.trainer[f"limit_{split}_batches"] if split != "train" else None
+    config.trainer.limit_test_batches = None if split == "train" else config.trainer[f"limit_{split}_batches"] or None
     config.trainer.fast_dev_run = False
     config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
     result: Trainer = instantiate(

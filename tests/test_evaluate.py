@@ -136,6 +136,19 @@ def test_test_time_augmentation_is_reported_apart(run: RunDirectory, evaluated: 
     assert (probabilities != predictions(evaluated)[1]).any()
 
 
+@pytest.mark.parametrize(("split", "images"), [("test", 10_000), ("val", 50)])
+def test_a_split_that_the_training_left_out_is_evaluated_on_whole(
+    split: str, images: int, untrained_run: RunDirectory
+) -> None:
+    path = untrained_run.hydra / "config.yaml"
+    config = path.read_text().replace("val_size: 5000", "val_size: 50")
+    path.write_text(config.replace(f"limit_{split}_batches: null", f"limit_{split}_batches: 0"))
+    outcome = run_command("-m", "fmnist.evaluate", f"run={untrained_run.path}", f"split={split}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"{split} set, best checkpoint: {images:,} images" in outcome.out
+    assert len(rows(untrained_run.evaluation("best", split) / "predictions.csv")) == images
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
