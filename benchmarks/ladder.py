@@ -6,7 +6,7 @@ of these figures is ever typed; a test compares them with the runs.
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks import accuracy_figure
@@ -15,6 +15,8 @@ from benchmarks.measure import KEPT, NEW
 from benchmarks.process import ROOT
 from benchmarks.report import fill
 from fmnist import results
+from fmnist.command_line import refusing
+from fmnist.errors import UserError
 from fmnist.measurement import Summary, summaries
 from fmnist.tables import Table, markdown_rows
 
@@ -33,19 +35,23 @@ RUNS = 5  # that a claim takes at least
 MEASURED = re.compile(r"^# measured:.*\n(#   .*\n)*", re.MULTILINE)  # in an experiment's file
 
 
-def measured(directory: Path = KEPT) -> dict[str, Summary]:
+def measured(paths: Iterable[Path] = (KEPT,)) -> dict[str, Summary]:
     """The runs that are kept, by experiment.
 
+    Args:
+        paths: Files, or directories that hold some.
+
     Raises:
-        ValueError: Runs of one experiment are of different configurations: its file was changed, and not all of it
+        UserError: Runs of one experiment are of different configurations: its file was changed, and not all of it
             measured again.
     """
     found: dict[str, Summary] = {}
-    for summary in summaries(results.read(directory)):
+    for summary in summaries(run for path in paths for run in results.read(path)):
         (recipe,) = summary.recipe
         name = recipe.removeprefix("experiment=")
         if name in found:
-            raise ValueError(f"the runs of {recipe} in {directory} are of different configurations")
+            first, second = (", ".join(str(run.seed) for run in group.runs) for group in (found[name], summary))
+            raise UserError(f"the runs of {recipe} are of different configurations: seeds {first}, and seeds {second}")
         found[name] = summary
     return found
 
@@ -121,10 +127,12 @@ def points(found: Mapping[str, Summary]) -> list[Point]:
 
 
 def main() -> None:
-    for new in sorted(NEW.glob("*.json")):
-        shutil.move(new, KEPT / new.name)
-    found = measured()
-    for path, text in documents(found).items():
+    kept, new = ({path.name: path for path in sorted(place.glob("*.json"))} for place in (KEPT, NEW))
+    found = measured((kept | new).values())
+    made = documents(found)
+    for name, path in new.items():  # only now: new runs may not have gone with those that are there
+        shutil.move(path, KEPT / name)
+    for path, text in made.items():
         path.write_text(text)
         print(path.relative_to(ROOT))
     accuracy_figure.draw(points(found), accuracy_figure.published()).savefig(FIGURE)
@@ -132,4 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with refusing():
+        main()

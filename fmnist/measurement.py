@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from fmnist import atomic, resumption, sweep_directory
 from fmnist.errors import UserError
 from fmnist.ranking import SEED, Statistic
-from fmnist.run_directory import RunDirectory
+from fmnist.run_directory import RunDirectory, add_later
 
 # Overrides that do not belong to a recipe: whatever they are, training is the same.
 _NO_PART = (SEED, "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
@@ -45,7 +45,7 @@ class Measurement:
     parameters: int | None
     seconds: float | None
     metrics: Mapping[str, float]
-    configuration: Mapping[str, Any]
+    configuration: dict[str, Any]
     manifest: Mapping[str, Any]
     floor: float | None = None
 
@@ -76,15 +76,17 @@ class Measurement:
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
-        """Reads what :meth:`write` wrote.
+        """Reads what :meth:`write` wrote, with the keys of the configuration that came later.
 
         Raises:
             UserError: The file holds something else.
         """
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            result = cls(**json.loads(path.read_text()))
+            add_later(result.configuration)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} holds no measurement: {error}") from error
+        return result
 
     def write(self, path: Path) -> None:
         atomic.write_json(path, dataclasses.asdict(self))

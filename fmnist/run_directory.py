@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,21 @@ from fmnist.errors import UserError
 
 # Keys of the configuration that came after the first runs, and what runs do that know nothing of them.
 LATER: dict[str, Any] = {"max_jobs": 1000, "resume": None, "trust": [], "label_smoothing": 0.0}
+# The same of the arguments of a class, where a key names it.
+LATER_ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("model", "fmnist.residual.ResidualCNN"): {"fixed_stem": False},
+}
+
+
+def add_later(config: MutableMapping[Any, Any]) -> None:
+    """Gives a configuration that was read what came later, so that it can be compared with one of today."""
+    for key, value in LATER.items():
+        config.setdefault(key, value)
+    for (key, target), arguments in LATER_ARGUMENTS.items():
+        node = config.get(key)
+        if isinstance(node, MutableMapping) and node.get("_target_") == target:
+            for name, value in arguments.items():
+                node.setdefault(name, value)
 
 
 class RunDirectory:
@@ -121,12 +136,12 @@ class RunDirectory:
             raise UserError(f"{self.path} is no run directory: it has no .hydra/config.yaml")
         try:
             config = OmegaConf.load(path)
+            if isinstance(config, DictConfig):
+                add_later(config)
         except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
             raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
         if not isinstance(config, DictConfig):
             raise UserError(f"cannot read {path}: it holds no configuration")
-        for key, value in LATER.items():
-            config.setdefault(key, value)
         return config
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:

@@ -1,5 +1,6 @@
 """What the documents say that experiments reach comes from runs that are kept, of the experiments as they are."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import accuracy_figure, ladder
 from benchmarks.measure import KEPT
+from fmnist.errors import UserError
 from fmnist.machine import source
 from fmnist.measurement import Measurement, Summary, summaries
 from tests.conftest import run_command
@@ -70,8 +72,24 @@ def test_the_ladder_has_the_experiments_in_their_order_whatever_their_seconds() 
 def test_runs_of_two_versions_of_an_experiment_are_refused(tmp_path: Path) -> None:
     measurement("small", 0, 0.93).write(tmp_path / "small-seed0.json")
     measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(tmp_path / "small-seed1.json")
-    with pytest.raises(ValueError, match=r"the runs of experiment=small in .* are of different configurations"):
-        ladder.measured(tmp_path)
+    message = "the runs of experiment=small are of different configurations: seeds 0, and seeds 1"
+    with pytest.raises(UserError, match=message):
+        ladder.measured([tmp_path])
+
+
+def test_new_runs_that_do_not_go_with_the_kept_ones_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, new = tmp_path / "kept", tmp_path / "new"
+    for name, path in (("KEPT", kept), ("NEW", new)):
+        path.mkdir()
+        monkeypatch.setattr(ladder, name, path)
+    measurement("small", 0, 0.93).write(kept / "small-seed0.json")
+    measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(new / "small-seed1.json")
+    with pytest.raises(UserError, match="of different configurations"):
+        ladder.main()
+    assert [path.name for path in kept.iterdir()] == ["small-seed0.json"]
+    assert [path.name for path in new.iterdir()] == ["small-seed1.json"]
 
 
 def test_an_experiments_file_says_what_was_measured() -> None:
@@ -89,24 +107,22 @@ def test_the_documents_say_what_the_kept_runs_say() -> None:
 
 @pytest.mark.parametrize("run", KEPT_RUNS, ids=lambda run: f"{run.recipe[0]}-{run.seed}")
 def test_a_kept_run_is_of_its_experiment_as_it_is_now(run: Measurement, composed: Composed) -> None:
-    now = OmegaConf.to_container(composed(*run.recipe, f"seed={run.seed}"), resolve=True)
-    assert isinstance(now, dict)
-    assert differing(run.configuration, now) == []
+    now: Any = OmegaConf.to_container(composed(*run.recipe, f"seed={run.seed}"), resolve=True)
+    assert flat(run.configuration) == flat(now), "what came later is to be told in fmnist/run_directory.py"
+    today = dataclasses.replace(run, seed=run.seed + 1, configuration=now)
+    assert [len(summary.runs) for summary in summaries([run, today])] == [2]
 
 
-def differing(then: Mapping[str, Any], now: Any, path: str = "") -> list[str]:
-    """What is set otherwise now; keys that came later may say what they like."""
-    if not isinstance(now, dict):
-        return [path]
-    return [
-        name
-        for key, value in then.items()
-        for name in (
-            differing(value, now.get(key), f"{path}{key}.")
-            if isinstance(value, dict)
-            else [f"{path}{key}"] * (now.get(key, "gone") != value)
-        )
-    ]
+def flat(configuration: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Every value by its full name, but those of the dashboard, which may show more today."""
+    return {
+        name: value
+        for key, below in configuration.items()
+        if key != "dashboard"
+        for name, value in (
+            flat(below, f"{path}{key}.") if isinstance(below, dict) and below else {f"{path}{key}": below}
+        ).items()
+    }
 
 
 def test_every_kept_run_is_of_a_commit_and_no_seed_was_left_out() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fmnist import results
 from fmnist.errors import UserError
 from fmnist.measurement import Measurement, summaries
-from fmnist.run_directory import RunDirectory
+from fmnist.run_directory import LATER, RunDirectory
 from tests.conftest import ROOT, one_line, run_command
 
 Make = Callable[..., Measurement]
@@ -91,12 +91,23 @@ def test_a_source_with_changes_is_marked(make: Make) -> None:
 
 
 def test_what_is_kept_is_read_again_as_it_was(make: Make, tmp_path: Path) -> None:
-    kept = make("experiment=small 'a=[b, c/d]'", floor=2.5)
+    kept = make("experiment=small 'a=[b, c/d]'", floor=2.5, configuration={"data": {"batch_size": 100}, **LATER})
     path = tmp_path / results.file_name(kept)
     assert path.name == "small+-a--b-+c-d---seed0.json"
     kept.write(path)
     assert Measurement.read(path) == kept
     assert list(results.read(tmp_path)) == list(results.read(path)) == [kept]
+
+
+def test_a_run_of_before_an_argument_came_is_of_the_recipe_that_it_was_of(make: Make, tmp_path: Path) -> None:
+    model = {"_target_": "fmnist.residual.ResidualCNN", "stem_width": 16}
+    before = make(configuration={"data": {}, "model": model})
+    before.write(tmp_path / "small-seed0.json")
+    now = make(seed=1, configuration={"data": {}, "model": model | {"fixed_stem": False}, **LATER})
+    fixed = make(seed=1, configuration={"data": {}, "model": model | {"fixed_stem": True}, **LATER})
+    (read,) = results.read(tmp_path)
+    assert [row["runs"] for row in cells([read, now])] == ["2"]
+    assert [row["runs"] for row in cells([read, fixed])] == ["1", "1"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": 1}', "{"])

@@ -108,6 +108,20 @@ def test_a_run_of_another_configuration_is_refused_and_stays_as_it_is(run: RunDi
         pass
 
 
+def test_a_run_of_before_an_argument_came_goes_on_as_if_it_had_had_it(tmp_path: Path, composed: Composed) -> None:
+    then = composed("model=residual")
+    del then.model.fixed_stem
+    older = RunDirectory(tmp_path / "older")
+    claim.for_run(older, {"config.yaml": OmegaConf.to_yaml(then)})
+    with working_on(older, composed("model=residual")):
+        pass
+    with (
+        pytest.raises(UserError, match="began with another configuration: model changed"),
+        working_on(older, composed("model=residual", "model.fixed_stem=true")),
+    ):
+        pass
+
+
 def test_a_defect_stays_one(run: RunDirectory, composed: Composed) -> None:
     for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), ZeroDivisionError()):
         with pytest.raises(type(defect)), working_on(run, composed()):
