@@ -88,16 +88,28 @@ class Measurement:
             raise UserError(f"{path} holds no measurement: {error}") from error
         return result
 
+    @property
+    def start(self) -> str:
+        """When it was begun, in a form that sorts; nothing if that is not known."""
+        return self.manifest.get("start") or ""
+
     def write(self, path: Path) -> None:
         atomic.write_json(path, dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Runs of one recipe, which differ in nothing but their seed."""
+    """Runs of one recipe, which differ in nothing but their seed.
+
+    Attributes:
+        recipe: As a run has it.
+        runs: One of each seed, in their order: who trains with one seed twice knows no more for it.
+        others: What is not counted and has other figures than the run of its seed that is.
+    """
 
     recipe: Sequence[str]
     runs: Sequence[Measurement]
+    others: Sequence[Measurement] = ()
 
     @property
     def parameters(self) -> int | None:
@@ -126,7 +138,8 @@ class Summary:
 def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
     """Brings together what was trained in the same way, the shortest training first.
 
-    Runs of one name whose configurations differ are told apart, since a recipe's file may have been changed.
+    Runs of one name whose configurations differ are told apart, since a recipe's file may have been changed. Of several
+    runs of one seed one counts.
     """
     groups: dict[str, list[Measurement]] = {}
     for measurement in measurements:
@@ -134,8 +147,19 @@ def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
         configuration["data"] = {**configuration["data"], "seed": None, "data_dir": None}
         key = json.dumps([list(measurement.recipe), configuration], sort_keys=True)
         groups.setdefault(key, []).append(measurement)
-    made = [Summary(runs[0].recipe, sorted(runs, key=lambda run: run.seed)) for runs in groups.values()]
+    made = [_summary(runs) for runs in groups.values()]
     return sorted(made, key=lambda summary: (summary.seconds is None, summary.seconds or 0.0, list(summary.recipe)))
+
+
+def _summary(runs: Sequence[Measurement]) -> Summary:
+    """Of several runs of one seed that with the most figures counts, of those the first that was begun."""
+    counted: dict[int, Measurement] = {}
+    others = []
+    for run in sorted(runs, key=lambda run: (run.seed, -len(run.metrics), run.start)):
+        first = counted.setdefault(run.seed, run).metrics
+        if any(run.metrics[name] != first[name] for name in run.metrics.keys() & first.keys()):
+            others.append(run)
+    return Summary(runs[0].recipe, list(counted.values()), others)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -4,17 +4,19 @@ Runs of one recipe, which differ in nothing but their seed, make a row: paramete
 validation and the test set, mean and standard deviation over the runs. Recipes are to be chosen by the validation set;
 who chooses by the test set's column has no figure left to report.
 
-With keep=<directory> each run is kept there as a small JSON file, which can be committed, and read again in the place
-of the run: metrics, configuration, commit, versions, machine.
+Of several runs of one recipe and one seed, such as a run and its reproduction, one counts: that with the most figures,
+of those the first that was begun. If another's figures differ, a line below the table says so.
+
+With keep=<directory> each run that counts is kept there as a small JSON file, which can be committed, and read again in
+the place of the run: metrics, configuration, commit, versions, machine.
 """
 
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist import arguments, atomic
+from fmnist import arguments, atomic, claim
 from fmnist.errors import UserError
 from fmnist.measurement import Measurement, Summary, summaries
 from fmnist.ranking import Statistic
@@ -40,18 +42,24 @@ def main(options: Options) -> None:
     measurements = [measurement for path in options.runs for measurement in read(Path(path))]
     if not measurements:
         raise UserError(f"no finished run in {', '.join(options.runs)}")
-    if options.keep:
-        for measurement in measurements:
-            measurement.write(options.keep / file_name(measurement))
-        log.info("kept %d files in %s", len(measurements), options.keep)
     recipes = summaries(measurements)
+    if options.keep:
+        kept = [run for recipe in recipes for run in recipe.runs]
+        keep(kept, options.keep)
+        log.info("kept %d files in %s", len(kept), options.keep)
     rows, common = table(recipes), shared(recipes)
     heading = [f"all with {' '.join(common)}", ""] if common else []
+    notes = [line for recipe in recipes for line in ambiguous(recipe)]
+    below = ["", *notes] if notes else []
     figures = aligned([row[1:] for row in rows], words=0)  # recipes may be long: at the end
-    log.info("\n".join([*heading, *(f"{line}  {recipe}" for line, (recipe, *_) in zip(figures, rows, strict=True))]))
+    lines = [f"{line}  {recipe}" for line, (recipe, *_) in zip(figures, rows, strict=True)]
+    log.info("\n".join([*heading, *lines, *below]))
     if options.output:
-        lines = [*map(escaped, heading), *markdown_rows(rows, words=1), ""]
-        atomic.write(options.output, "\n".join(lines).encode())
+        lines = [*map(escaped, heading), *markdown_rows(rows, words=1), *map(escaped, below), ""]
+        try:
+            atomic.write(options.output, "\n".join(lines).encode())
+        except OSError as error:
+            raise UserError(f"cannot write output={options.output}: {error.strerror}") from error
 
 
 def read(path: Path) -> Iterator[Measurement]:
@@ -73,11 +81,49 @@ def read(path: Path) -> Iterator[Measurement]:
         yield Measurement.read(kept)
 
 
+def keep(measurements: Iterable[Measurement], directory: Path) -> None:
+    """Writes a JSON file of each run.
+
+    Raises:
+        UserError: A file would have to hold two runs, or cannot be written.
+    """
+    files: dict[Path, Measurement] = {}
+    try:
+        for measurement in measurements:
+            path = directory / file_name(measurement)
+            there = Measurement.read(path) if path.exists() else files.get(path, measurement)
+            if there != measurement:
+                raise UserError(
+                    f"{path} would be the file of two runs, begun {_begun(there)} and {_begun(measurement)}; "
+                    "keep them in different directories"
+                )
+            files[path] = measurement
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, measurement in files.items():
+            measurement.write(path)
+    except OSError as error:
+        raise UserError(f"cannot write keep={directory}: {error.strerror}") from error
+
+
 def file_name(measurement: Measurement) -> str:
     """Of the JSON file that is kept of a run."""
     name = "+".join(measurement.recipe).removeprefix("experiment=") or "defaults"
-    typeable = re.sub(r"[^\w.+-]", "-", name)[:100]
-    return f"{typeable}-seed{measurement.seed}.json"
+    return f"{claim.typeable(name)}-seed{measurement.seed}.json"
+
+
+def ambiguous(recipe: Summary) -> list[str]:
+    """A line for each run that does not count, and has other figures than that of its seed which does."""
+    counted = {run.seed: run for run in recipe.runs}
+    name = " ".join(recipe.recipe) or "the defaults"
+    return [
+        f"{name}, seed {run.seed}: the run begun {_begun(counted[run.seed])} counts, "
+        f"and that begun {_begun(run)} does not, whose figures are others"
+        for run in recipe.others
+    ]
+
+
+def _begun(run: Measurement) -> str:
+    return run.start or "at an unknown time"
 
 
 def table(recipes: Sequence[Summary]) -> Table:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fmnist import results
+from fmnist.measurement import summaries
 from fmnist.run_directory import RunDirectory
 from tests.conftest import ROOT, one_line, run_command
 
@@ -26,6 +28,8 @@ def test_an_honest_run_comes_out_again_to_the_last_digit(run: RunDirectory, tmp_
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[-1] == "equal: all 8 figures, to the last digit"
     assert RunDirectory(tmp_path / "to, again").metrics.read_bytes() == run.metrics.read_bytes()
+    (summary,) = summaries([*results.read(tmp_path), *results.read(run.path)])
+    assert (len(summary.runs), summary.others) == (1, [])
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -1,6 +1,8 @@
 """``python -m fmnist.results``: one table of many runs."""
 
+import dataclasses
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,40 @@ def test_one_run_has_no_standard_deviation_and_what_is_missing_is_said_to_be(mak
     assert row["parameters"] == row["seconds"] == row["commit"] == "-"
 
 
+def test_a_seed_counts_once_however_often_it_was_trained(make: Make) -> None:
+    alone = [make(seed=seed, acc=0.9 + seed / 100) for seed in range(3)]
+    (summary,) = summaries([*alone, *(dataclasses.replace(run, seconds=1.0) for run in alone)])
+    assert (list(summary.runs), list(summary.others)) == (alone, [])
+
+
+def test_of_one_seed_the_first_run_counts_and_another_with_other_figures_is_told(make: Make) -> None:
+    first, second = (make("a=1", acc=acc, manifest={"start": f"2026-11-0{day}"}) for day, acc in ((1, 0.5), (2, 0.6)))
+    (summary,) = summaries([second, first, make("a=1", seed=1)])
+    assert [run.metrics["test/acc"] for run in summary.runs] == [0.5, 0.93]
+    assert results.ambiguous(summary) == [
+        "a=1, seed 0: the run begun 2026-11-01 counts, and that begun 2026-11-02 does not, whose figures are others"
+    ]
+
+
+def test_the_table_is_followed_by_what_does_not_count(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, acc in enumerate((0.5, 0.6)):
+        make("a=*", acc=acc, configuration={"data": {}}).write(tmp_path / f"{number}-seed0.json")
+    with caplog.at_level("INFO"):
+        results.main(results.Options(runs=(str(tmp_path),), output=tmp_path / "table.md"))
+    assert caplog.messages[-1].splitlines()[-2] == ""
+    assert caplog.messages[-1].splitlines()[-1].startswith("a=*, seed 0: the run begun at an unknown time counts")
+    *_, last, blank, note = (tmp_path / "table.md").read_text().splitlines()
+    assert (last.split(" | ")[-2], blank, note.partition(":")[0]) == ("1", "", r"a=\*, seed 0")
+
+
+def test_a_run_that_was_tested_counts_before_the_same_that_was_not(make: Make) -> None:
+    tested = make()
+    (summary,) = summaries([make(metrics={"val/acc": tested.metrics["val/acc"]}, seconds=1.0), tested])
+    assert (list(summary.runs), list(summary.others)) == ([tested], [])
+
+
 def test_a_mean_of_some_of_the_runs_is_not_told(make: Make) -> None:
     (row,) = cells([make(), make(seed=1, metrics={"val/acc": 0.9}), make(seed=2, seconds=None)])
     assert row["test accuracy"] == row["seconds"] == "-"
@@ -92,11 +128,44 @@ def test_a_source_with_changes_is_marked(make: Make) -> None:
 
 def test_what_is_kept_is_read_again_as_it_was(make: Make, tmp_path: Path) -> None:
     kept = make("experiment=small 'a=[b, c/d]'", floor=2.5, configuration={"data": {"batch_size": 100}, **LATER})
-    path = tmp_path / results.file_name(kept)
-    assert path.name == "small+-a--b-+c-d---seed0.json"
-    kept.write(path)
-    assert Measurement.read(path) == kept
-    assert list(results.read(tmp_path)) == list(results.read(path)) == [kept]
+    for _ in range(2):
+        results.keep([kept], tmp_path / "made/for it")
+        (path,) = (tmp_path / "made/for it").iterdir()
+        assert re.fullmatch(r"small[\w+.-]+-seed0\.json", path.name)
+        assert Measurement.read(path) == kept
+    assert list(results.read(path.parent)) == list(results.read(path)) == [kept]
+
+
+def test_every_recipe_is_kept_in_a_file_of_its_own(make: Make, tmp_path: Path) -> None:
+    assert results.file_name(make("experiment=small")) == "small-seed0.json"  # as make measure names it
+    long = " ".join(f"model.parameter{number}=1" for number in range(20))
+    recipes = ["", "experiment=small", "a=b", "a=/b", "a=:b", f"{long} lr=1", f"{long} lr=2"]
+    made = [make(recipe, configuration={"data": {}, **LATER}) for recipe in recipes]
+    results.keep(made, tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(recipes)
+    assert sorted(results.read(tmp_path), key=str) == sorted(made, key=str)
+
+
+def test_a_file_is_not_kept_of_two_runs(make: Make, tmp_path: Path) -> None:
+    run = make(manifest={"start": "2026-11-01"}, configuration={"data": {}, **LATER})
+    changed = dataclasses.replace(run, configuration={"data": {"batch_size": 7}}, manifest={})
+    message = r"small-seed0\.json would be the file of two runs, begun 2026-11-01 and at an unknown time; keep them in"
+    with pytest.raises(UserError, match=message):
+        results.keep([run, changed], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    results.keep([run], tmp_path)
+    with pytest.raises(UserError, match=message):
+        results.keep([changed], tmp_path)
+    assert list(results.read(tmp_path)) == [run]
+
+
+@pytest.mark.parametrize("option", ["keep={path}/file", "keep={path}/file/below", "output={path}/none/table.md"])
+def test_what_cannot_be_written_is_told_in_one_line(option: str, make: Make, tmp_path: Path) -> None:
+    make(configuration={"data": {}}).write(tmp_path / "small-seed0.json")
+    (tmp_path / "file").touch()
+    option = option.format(path=tmp_path)
+    outcome = run_command("-m", "fmnist.results", f"runs={tmp_path}", option)
+    assert f"error: cannot write {option}: " in one_line(outcome)
 
 
 def test_a_run_of_before_an_argument_came_is_of_the_recipe_that_it_was_of(make: Make, tmp_path: Path) -> None:
@@ -128,7 +197,6 @@ def test_real_runs(tmp_path: Path) -> None:
     sweep = [f"hydra.sweep.dir={tmp_path}/runs", "experiment=smoke", "trainer.max_epochs=1", "threads=1"]
     trained = run_command(ROOT / "train.py", "-m", *sweep, "seed=0,1", "dashboard=none")
     assert trained.code == 0, trained.err
-    (tmp_path / "kept").mkdir()
     files = [f"keep={tmp_path}/kept", f"output={tmp_path}/table.md"]
     outcome = run_command("-m", "fmnist.results", f"runs={tmp_path}/runs", *files)
     assert (outcome.code, outcome.err) == (0, "")
