@@ -68,9 +68,10 @@ def ask(
     Raises:
         UserError: There is no such run or checkpoint.
     """
+    # All of them first: a mistake in the last is told before the others take their minutes.
+    networks = [trained.load(run.path, checkpoint, trust) for run in runs]
     probabilities, seen = [], torch.zeros(len(runs), len(images), dtype=torch.bool)
-    for number, run in enumerate(runs):
-        network = trained.load(run.path, checkpoint, trust)
+    for number, (run, network) in enumerate(zip(runs, networks, strict=True)):
         data = trained.data(trained.configuration(run, checkpoint, trust), "train", directory)
         seen[number, data.part("train")[1]] = True
         probabilities.append(trained.probabilities(network, images))
