@@ -55,7 +55,7 @@ def audit(options: Options) -> None:
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("runs: a run is given twice, and its network would count twice")
     for run in runs:
-        run.read_configuration()  # a mistake is told before torch is imported, and minutes before it would matter
+        run.read_configuration()  # a mistyped path is told before torch is imported
     _check_writable(options.output)
 
     import torch  # takes seconds
@@ -100,18 +100,19 @@ def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
         if pairs := [pair for pair in near if overlap.place(pair) == place]:
             title = f"near duplicates, {place}: {_first(len(pairs))}"
             figure = audit_figures.pairs(images, overlap, pairs[:SHOWN], title=title)
-            drawn[f"duplicates-{place.replace(' ', '-')}.png"] = figure, title
+            drawn[_picture(place)] = figure, title
     if border := overlap.pairs[max(0, len(near) - SHOWN // 2) : len(near) + SHOWN // 2]:
         title = f"the pairs around the threshold of {NEAR:.2f}"
-        drawn["duplicates-threshold.png"] = audit_figures.pairs(images, overlap, border, title=title), title
+        drawn[_picture("threshold")] = audit_figures.pairs(images, overlap, border, title=title), title
     for name, words, doubts in (("unseen", "no network", found.unseen), ("seen", "a network", found.seen)):
         if doubts:
             title = f"labels that most networks reject, of images that {words} was trained on: {_first(len(doubts))}"
             drawn[f"labels-{name}.png"] = audit_figures.labels(images, overlap, doubts[:SHOWN], title=title), title
 
-    for old in [*directory.glob("duplicates-*.png"), *directory.glob("labels*.*")]:  # of an earlier audit
-        if old.name not in drawn:
-            old.unlink()
+    sometimes = ["labels.csv", "labels-unseen.png", "labels-seen.png", *map(_picture, (*get_args(Place), "threshold"))]
+    for name in sometimes:
+        if name not in drawn:
+            (directory / name).unlink(missing_ok=True)  # of an earlier audit; other files are none of ours
     _write_duplicates(directory / "duplicates.csv", found)
     if found.verdicts is not None:
         _write_labels(directory / "labels.csv", found)
@@ -119,6 +120,10 @@ def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
         atomic.write_figure(directory / name, figure)
     pictures = {name: title for name, (_, title) in drawn.items()}
     atomic.write(directory / "report.md", audit_text.markdown(found, pictures).encode())  # last: the others are there
+
+
+def _picture(place: str) -> str:
+    return f"duplicates-{place.replace(' ', '-')}.png"
 
 
 def _write_duplicates(path: Path, found: "Findings") -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import fmnist
-from fmnist import arguments, audit
+from fmnist import arguments, audit, trained
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE
 from fmnist.files import CLASS_NAMES
@@ -120,8 +120,13 @@ def test_the_report_shows_every_picture_and_a_later_audit_leaves_no_older_one(
     for path in pictures:
         Image.open(path).verify()
         assert f"]({path.name})" in report
+    others = {
+        tmp_path / "found" / name for name in ("labels.png", "labels.txt", "labels-mine.csv", "duplicates-mine.png")
+    }
+    for path in others:
+        path.touch()
     assert call("output=found").code == 0
-    assert not list((tmp_path / "found").glob("labels*"))
+    assert set((tmp_path / "found").glob("labels*")) | set((tmp_path / "found").glob("*-mine.*")) == others
     assert "labels-" not in (tmp_path / "found/report.md").read_text()
 
 
@@ -130,6 +135,17 @@ def test_one_run_is_enough(call: Callable[..., Outcome]) -> None:
     outcome = call("runs=run")
     assert (outcome.code, outcome.err) == (0, "")
     assert "labels that networks reject, of 1" in outcome.out
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_unfinished_run_is_told_before_any_network_looks_at_the_images(
+    call: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    monkeypatch.setattr(trained, "probabilities", lambda *_: looked.append(1))
+    RunDirectory(tmp_path / "other").metrics.unlink()
+    assert "other has not finished" in one_line(call("runs=[run,other]"))
+    assert not looked
 
 
 @pytest.mark.usefixtures("runs")
