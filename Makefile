@@ -78,11 +78,11 @@ bench: data ## measure what training costs, beside the floor and the usual ways 
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
 
-measure: data ## train experiments with five seeds each and keep what came of it; ARGS="small strong --seeds 5"
+measure: data ## train experiments with five seeds each and keep what came of it; ARGS="small strong --kept <directory>"
 	$(BIN)/python -m benchmarks.measure $(ARGS)
 
-record: ARGS := record_90 record_91 record_92 record_93 record_94
-record: measure ## time to accuracy: the same with the five recipes that are as fast as possible (takes 50 minutes)
+record: override ARGS := record_90 record_91 record_92 record_93 record_94 $(ARGS)
+record: measure ## time to accuracy: the same with the five fastest recipes (takes 50 minutes); ARGS="--kept <directory>"
 
 ladder: setup ## put what make measure has kept into benchmarks/results and the documents
 	$(BIN)/python -m benchmarks.ladder

@@ -2,16 +2,23 @@
 
 The protocol is in docs/accuracy.md. Right before each run an epoch of the floor is timed (benchmarks/floor.py), so that
 seconds can be told in its terms, too. Runs that are kept are left out, and one that was interrupted goes on: what takes
-long may be spread over days. Seconds count on a machine that does nothing else.
+long may be spread over days. Without --kept those of benchmarks/results/runs are among them; with it, only those of its
+directory. Seconds count on a machine that does nothing else.
 """
 
 import argparse
 import dataclasses
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from hydra import compose, initialize_config_dir
 
 from benchmarks.bench import peer
 from benchmarks.process import ROOT, python
+from fmnist import resumption
+from fmnist.command_line import CONF, refusing
+from fmnist.errors import UserError
 from fmnist.machine import source
 from fmnist.measurement import Measurement
 from fmnist.run_directory import RunDirectory
@@ -20,15 +27,72 @@ KEPT = ROOT / "benchmarks/results/runs"
 NEW = ROOT / "runs/kept"  # git does not look here, so that the source stays as committed while runs are made
 RUNS = Path("runs/measured")  # below the project
 
+Job = tuple[str, int]  # an experiment and a seed
 
-def measure(experiment: str, seed: int, runs: Path, images: int = 55_000) -> Measurement:
+
+def directory(job: Job, runs: Path) -> RunDirectory:
+    experiment, seed = job
+    return RunDirectory(runs / experiment / f"seed{seed}")
+
+
+def measure(job: Job, runs: Path, images: int = 55_000) -> Measurement:
     """Trains and tests once, or goes on with that."""
     floor = peer("floor", epochs=2, images=images, threads=os.cpu_count() or 1)
-    run = RunDirectory(runs / experiment / f"seed{seed}")
+    run = directory(job, runs)
     if not run.finished:
-        new = (f"experiment={experiment}", f"seed={seed}", f"hydra.run.dir={run.path}")
+        new = (*_overrides(job), f"hydra.run.dir={run.path}")
         python("train.py", *([f"resume={run.path}"] if run.hydra.is_dir() else new))
     return dataclasses.replace(Measurement.of_run(run), floor=round(floor, 3))
+
+
+def check(job: Job, runs: Path) -> None:
+    """Makes sure that there is such an experiment, and that a run of it that was begun is of it as it is now.
+
+    Raises:
+        MissingConfigException: There is none.
+        UserError: The run is of another configuration.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", _overrides(job))
+    run = directory(job, runs)
+    if run.hydra.is_dir():
+        resumption.check_same(run, config)
+
+
+def kept(job: Job, place: Path) -> Path | None:
+    """The file of a run that is left out; of the default directory, runs that are committed are, too."""
+    experiment, seed = job
+    places = [place, KEPT] if place.resolve() == NEW.resolve() else [place]
+    paths = (place / f"{experiment}-seed{seed}.json" for place in places)
+    return next((path for path in paths if path.exists()), None)
+
+
+def left_out(files: Mapping[Job, Path], seeds: int) -> Iterator[str]:
+    """What to say of the runs that are left out."""
+    for experiment in dict.fromkeys(experiment for experiment, _ in files):
+        found = {seed: path.parent for (name, seed), path in files.items() if name == experiment}
+        for place in dict.fromkeys(found.values()):
+            numbers = ", ".join(str(seed) for seed, other in found.items() if other == place)
+            shown = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
+            yield f"{experiment}: left out, since {shown} has them: seeds {numbers}"
+        if len(found) == seeds:
+            command = f'make measure ARGS="{experiment} --kept <new directory> --runs <new directory>"'
+            yield f"{experiment}: to measure it again:  {command}"
+
+
+def make(place: Path) -> None:
+    """Makes a directory for the JSON files, which git does not look into wherever it is: see ``NEW``.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    if place.is_dir():
+        return
+    try:
+        place.mkdir(parents=True)
+        (place / ".gitignore").write_text("*\n")
+    except OSError as error:
+        raise UserError(f"cannot write --kept {place}: {error.strerror}") from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,20 +106,42 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Measures, and says so.
+
+    Raises:
+        UserError: Something is wrong with what is to be measured: told before anything is.
+    """
     options = parser().parse_args()
+    if options.seeds < 1:
+        raise UserError(f"--seeds must be at least 1, got {options.seeds}")
     if source()["dirty"]:
-        parser().error("the source differs from its commit, which would be kept as what made the figures: commit first")
-    options.kept.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):  # all experiments with one seed, then the next: a machine's drift hits all alike
-        for experiment in options.experiments:
-            path = options.kept / f"{experiment}-seed{seed}.json"
-            if path.exists() or (KEPT / path.name).exists():
-                continue
-            run = measure(experiment, seed, options.runs, options.images)
-            run.write(path)
-            accuracy, seconds = 100 * run.metrics["test/acc"], run.seconds or 0.0
-            print(f"{experiment} seed {seed}: {accuracy:.2f} % on the test set, {seconds:.1f} s", flush=True)
+        raise UserError(
+            "the source differs from its commit, which would be kept as what made the figures: commit first"
+        )
+    # All experiments with one seed, then the next: a machine's drift hits all alike.
+    jobs = [(experiment, seed) for seed in range(options.seeds) for experiment in dict.fromkeys(options.experiments)]
+    there = {job: path for job in jobs if (path := kept(job, options.kept))}
+    todo = [job for job in jobs if job not in there]
+    for job in todo:
+        check(job, options.runs)
+    make(options.kept)
+    for line in left_out(there, options.seeds):
+        print(line, flush=True)
+    for job in todo:
+        experiment, seed = job
+        trained = directory(job, options.runs)
+        before = f" (trained before, in {trained.path})" if trained.finished else ""
+        run = measure(job, options.runs, options.images)
+        run.write(options.kept / f"{experiment}-seed{seed}.json")
+        accuracy, seconds = 100 * run.metrics["test/acc"], run.seconds or 0.0
+        print(f"{experiment} seed {seed}: {accuracy:.2f} % on the test set, {seconds:.1f} s{before}", flush=True)
+
+
+def _overrides(job: Job) -> list[str]:
+    experiment, seed = job
+    return [f"experiment={experiment}", f"seed={seed}"]
 
 
 if __name__ == "__main__":
-    main()
+    with refusing():
+        main()

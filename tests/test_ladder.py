@@ -1,7 +1,6 @@
 """What the documents say that experiments reach comes from runs that are kept, of the experiments as they are."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks import accuracy_figure, ladder
 from benchmarks.measure import KEPT
 from fmnist.errors import UserError
-from fmnist.machine import source
 from fmnist.measurement import Measurement, Summary, summaries
-from tests.conftest import run_command
 
 Composed = Callable[..., DictConfig]
 KEPT_RUNS = [Measurement.read(path) for path in sorted(KEPT.glob("*.json"))]
@@ -129,22 +126,6 @@ def test_every_kept_run_is_of_a_commit_and_no_seed_was_left_out() -> None:
     assert not any(run.manifest["dirty"] for run in KEPT_RUNS)
     for summary in ladder.measured().values():
         assert [run.seed for run in summary.runs] == list(range(len(summary.runs)))
-
-
-@pytest.mark.slow
-@pytest.mark.real_data
-@pytest.mark.skipif(bool(source()["dirty"]), reason="only what is committed is measured")
-def test_measuring_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    command = ["-m", "benchmarks.measure", "smoke", "--seeds=2", f"--kept={kept}", f"--runs={tmp_path / 'runs'}"]
-    command += ["--images=1000"]
-    outcome = run_command(*command)
-    assert outcome.code == 0, outcome.err
-    first = {path.name: json.loads(path.read_text()) for path in kept.iterdir()}
-    assert sorted(first) == ["smoke-seed0.json", "smoke-seed1.json"]
-    assert all(content["floor"] > 0 and content["seconds"] > 0 for content in first.values())
-    (kept / "smoke-seed1.json").unlink()
-    assert run_command(*command).out.count("smoke seed") == 1
 
 
 def test_the_figure_shows_every_experiment_and_every_published_result() -> None:
