@@ -194,8 +194,7 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
         plugins=[CheckpointIO(), Cluster(member)],
     )
     trainer_checks.check_processes(config, result, member)
-    if result.world_size > 1:
-        leave_signals_alone(result)
+    leave_signals_alone(result)
     return result
 
 
@@ -215,6 +214,6 @@ def evaluator(config: DictConfig, split: str) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         profiler=speed.NoProfiler(),
-        plugins=CheckpointIO(),
+        plugins=[CheckpointIO(), Cluster(Member())],
     )
     return result

@@ -14,7 +14,19 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist import claim, launcher, manifest, member, remote, resumption, search, sweep, sweep_directory, terminal
+from fmnist import (
+    claim,
+    launcher,
+    manifest,
+    member,
+    processes,
+    remote,
+    resumption,
+    search,
+    sweep,
+    sweep_directory,
+    terminal,
+)
 from fmnist.command_line import at_end, end, refusing, say_interrupted
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
@@ -38,8 +50,11 @@ class Guard(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _stopping():
             if (me := launcher.this()).rank:
+                logging.getLogger().setLevel(logging.ERROR)  # process 0 says it
                 member.serve(me)
                 sys.exit(0)
+            if me.launcher:
+                at_end(lambda: _dismiss_members(me))
             if config.resume is not None:
                 run, max_epochs = resumption.take_over(config)
                 _check(config, run, max_epochs)
@@ -70,6 +85,7 @@ class Guard(Callback):
             if search.is_search(config):
                 search.take_direction(config)
             goes_on = sweep.take(directory, config)
+            at_end(_until_the_end.close)
             _until_the_end.enter_context(directory.locked())
             if goes_on:
                 sweep.check_same(directory)
@@ -82,8 +98,7 @@ class Guard(Callback):
                     search.go_on(config)
         if goes_on:
             log.info("going on with the sweep in %s", directory.shown)
-        at_end(_until_the_end.close)
-        at_end(lambda: _report(directory))  # before that
+        at_end(lambda: _report(directory))  # before the lock is given back
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         # Hydra's own sweeper raises after the last job if one has failed, and comes by here only if none has.
@@ -160,6 +175,14 @@ def _contents(config: DictConfig, run: RunDirectory) -> dict[str, str]:
 
 def _without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def _dismiss_members(me: launcher.Member) -> None:
+    """Called at the end of a process 0 that something else has started, along with the others."""
+    ended_by = sys.exc_info()[1]
+    interrupted = isinstance(ended_by, SystemExit) and isinstance(ended_by.code, int) and ended_by.code > 128
+    if not interrupted:  # whoever interrupts one interrupts all
+        processes.dismiss(me)
 
 
 def _report(directory: RunDirectory) -> None:

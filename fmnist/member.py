@@ -7,12 +7,14 @@ import signal
 
 from fmnist import command_line, launcher, processes
 from fmnist.launcher import Member
-from fmnist.signals import end_with_parent
+from fmnist.signals import end_with_parent, in_slurm_job
 
 
 def main() -> None:
-    end_with_parent()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's word to all that time is nearly over: process 0 acts on it
+    end_with_parent(by=signal.SIGKILL)  # it has nothing to lose, and Slurm's signals are to process 0 alone
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # time is nearly over
+    if in_slurm_job():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the machine will be taken away
     serve(launcher.this())
 
 

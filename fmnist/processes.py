@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, though not in __all__
 
 PATIENCE = timedelta(minutes=5)  # for processes to come, which import torch from a network drive at worst
-_RUN, _READY, _FAILED = "fmnist/run", "fmnist/ready/{}", "fmnist/failed/{}"  # what processes let each other know
+_told = False  # whether this process 0 has let its members know of a run
 
 
 @contextmanager
@@ -54,16 +54,26 @@ def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Itera
             return
         cluster = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # ours, of a strategy for several
         me = dataclasses.replace(cluster.member, size=trainer.world_size)
-        store = _open_store(me)
+        try:
+            store = _open_store(me)
+        except RuntimeError as error:  # torch's DistNetworkError is one
+            raise UserError(f"port {me.port} is taken; set MASTER_PORT to another, for all processes") from error
         cluster.member = me = dataclasses.replace(me, port=store.port)
         children = [] if me.launcher else stack.enter_context(_children(me))
         told = {"run": str(run.path.resolve()), "config": OmegaConf.to_yaml(config), **machine.decisive_versions()}
-        store.set(_RUN, json.dumps(told))
+        global _told
+        _told = True
+        store.set(_key("run"), json.dumps(told))
         _wait_for_members(store, me, children)
         try:
             yield
         except Exception as error:
-            if isinstance(error, UserError) or (failed := _failed(store, me, children)) is None:
+            if isinstance(error, UserError):
+                raise
+            failed = _failed(store, me, children)
+            if failed is None and me.launcher and "gloo" in str(error):  # who has died is the launcher's to tell
+                failed = f"another of the {me.size} processes has ended"
+            if failed is None:
                 raise
             raise UserError(f"{failed}; to go on: {run.resume_command}") from error
         for child in children:
@@ -78,16 +88,19 @@ def joined(me: Member) -> Iterator[tuple[RunDirectory, DictConfig]]:
 
     Raises:
         UserError: Process 0 does not answer.
-        SystemExit: Process 0 tells why.
+        SystemExit: Process 0 tells why, or has nothing to train.
     """
     try:
         store = _open_store(me)
-        message = json.loads(store.get(_RUN))
+        message = json.loads(store.get(_key("run")))
     except RuntimeError as error:  # torch's DistNetworkError is one
         raise UserError(
             f"process {me.rank} of {me.size}: process 0 at {me.address}:{me.port} does not answer; has it started, and "
             "can this machine reach it?"
         ) from error
+    if message is None:  # there is nothing to train
+        store.set(_key("ready", me.rank), "")
+        sys.exit(0)
     refusal = None
     for name, version in machine.decisive_versions().items():
         if version != message.get(name):
@@ -95,16 +108,40 @@ def joined(me: Member) -> Iterator[tuple[RunDirectory, DictConfig]]:
     run = RunDirectory(message["run"])
     if not run.hydra.is_dir():
         refusal = f"does not see {run.path}: machines that train together must share the file system"
-    store.set(_READY.format(me.rank), refusal or "")
+    store.set(_key("ready", me.rank), refusal or "")
     if refusal:
         sys.exit(1)
     try:
         yield run, OmegaConf.create(message["config"])
     except UserError as error:
-        store.set(_FAILED.format(me.rank), str(error))
+        store.set(_key("failed", me.rank), str(error))
         sys.exit(1)
     finally:
         _leave()
+
+
+def dismiss(me: Member) -> None:
+    """Ends the members that a launcher has started for a run which ends before they are told of it.
+
+    Such as one that is finished, or refused. Else they would wait for minutes, and call that a failure.
+
+    Args:
+        me: Process 0, which calls this at its end.
+    """
+    if _told:
+        return
+    with suppress(RuntimeError):  # they cannot be told
+        store = _open_store(me)
+        store.set(_key("run"), json.dumps(None))
+        end = time.monotonic() + 30  # to start takes them seconds
+        while not store.check([_key("ready", rank) for rank in range(1, me.size)]) and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+def _key(*name: object) -> str:
+    """Under which name processes let each other know something; another run, or start, may have had the address."""
+    of = ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+    return "/".join(["fmnist", *(os.environ.get(variable, "") for variable in of), *map(str, name)])
 
 
 def _open_store(me: Member) -> "TCPStore":
@@ -147,7 +184,7 @@ def _children(me: Member) -> Iterator[list[subprocess.Popen[bytes]]]:
 def _wait_for_members(store: "TCPStore", me: Member, children: list[subprocess.Popen[bytes]]) -> None:
     end = time.monotonic() + PATIENCE.total_seconds()
     for rank in range(1, me.size):
-        key = _READY.format(rank)
+        key = _key("ready", rank)
         while not store.check([key]):
             if dead := _dead(children):
                 raise UserError(f"{dead} before training started")
@@ -170,7 +207,7 @@ def _failed(store: "TCPStore", me: Member, children: list[subprocess.Popen[bytes
     """Which member is why process 0 cannot go on, in words; None if none has told, or died, within two seconds."""
     for _ in range(40):
         for rank in range(1, me.size):
-            if store.check([key := _FAILED.format(rank)]):
+            if store.check([key := _key("failed", rank)]):
                 return f"process {rank} of {me.size}: {store.get(key).decode()}"
         if dead := _dead(children):
             return dead

@@ -80,7 +80,7 @@ def prepare(config: DictConfig, sweep: RunDirectory) -> None:
 
 
 def check_versions(run: RunDirectory) -> None:
-    """Makes sure that a job of a sweep has the versions that the sweep was started with, if that was elsewhere.
+    """Makes sure that a job of a sweep has the versions of the command that waits for it, if that is elsewhere.
 
     Raises:
         UserError: It has others.
@@ -91,7 +91,7 @@ def check_versions(run: RunDirectory) -> None:
             for name, version in machine.decisive_versions().items():
                 if wanted.get(name) != version:
                     raise UserError(
-                        f"{platform.node()} has {name} {version}, where the sweep was started with {wanted.get(name)}; "
+                        f"{platform.node()} has {name} {version}, where the sweep's command has {wanted.get(name)}; "
                         "all its jobs must have the same"
                     )
             return
@@ -116,7 +116,10 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in lines[0]:
         return "no Slurm here: its command srun is not on the path; see docs/slurm.md"
     if module == "submitit":
-        return f"Slurm took no job, or lost one ({type(error).__name__}): {lines[-1]}"
+        return (
+            f"Slurm took no job, or lost one ({type(error).__name__}): {lines[-1]}; let others that are still queued "
+            "(squeue) end, or cancel them, before the sweep goes on"
+        )
     return None
 
 

@@ -25,7 +25,7 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
 
     previous = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGHUP, *([] if _in_slurm_job() else [signal.SIGTERM])):
+        for number in (signal.SIGINT, signal.SIGHUP, *([] if in_slurm_job() else [signal.SIGTERM])):
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, say, has set it
                 previous[number] = signal.signal(number, end)
     try:
@@ -42,7 +42,7 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _in_slurm_job() -> bool:
+def in_slurm_job() -> bool:
     """Whether this is a job that submitit has started: one that ends upon SIGTERM, Slurm does not queue again.
 
     Slurm sends it before it takes a machine away, and kills what is left after a while.
@@ -50,16 +50,19 @@ def _in_slurm_job() -> bool:
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
-def end_with_parent() -> None:
+def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
     """Ends this process soon after the one has died that started it with what :func:`as_parent` gives.
 
     Else the jobs of a sweep that was killed would work on, and be in the way of the sweep when it goes on.
+
+    Args:
+        by: The signal that this process is to end by.
     """
     parent = int(os.environ[_PARENT])
     if os.getppid() != parent:  # it died before: what called this was left in a queue
         sys.exit(128 + signal.SIGTERM)
     if not any(thread.name == _PARENT for thread in threading.enumerate()):
-        threading.Thread(target=_end_after, args=(parent,), name=_PARENT, daemon=True).start()
+        threading.Thread(target=_end_after, args=(parent, by), name=_PARENT, daemon=True).start()
 
 
 def as_parent() -> dict[str, str]:
@@ -70,9 +73,9 @@ def as_parent() -> dict[str, str]:
 _PARENT = "FMNIST_PARENT"
 
 
-def _end_after(parent: int) -> None:
+def _end_after(parent: int, by: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     while True:  # the first may be lost in a destructor, or end a job in a process that then waits for its next
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), by)
         time.sleep(5)

@@ -32,9 +32,10 @@ class Ddp(DDPStrategy):
 
 
 def leave_signals_alone(trainer: Trainer) -> None:
-    """Has Lightning disregard SIGTERM: process 0 ends upon it by ``fmnist.signals``, and the others with process 0.
+    """Has Lightning disregard SIGTERM, which is the business of ``fmnist.signals``; members end with process 0.
 
-    Else the processes ask each other before each step whether one of them has received it.
+    Else it would end a job that Slurm has warned, and will queue again only if it lives on; and several processes would
+    ask each other before each step whether one of them has received it.
     """
     # Not public, and there is no public way.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -94,6 +94,16 @@ def test_the_pictures_can_be_opened(evaluated: Path) -> None:
         Image.open(path).verify()
 
 
+def test_an_evaluation_in_the_script_of_a_slurm_job_of_several_tasks_is_one_process(run: RunDirectory) -> None:
+    job = run_command(
+        *("-m", "fmnist.evaluate", f"run={run.path}", "split=val"),
+        SLURM_JOB_ID="1",
+        SLURM_JOB_NAME="job",
+        SLURM_NTASKS="2",
+    )
+    assert job.code == 0, job
+
+
 @pytest.fixture(scope="module")
 def last_on_val(run: RunDirectory) -> Path:
     outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last")

@@ -28,7 +28,7 @@ from fmnist.errors import UserError
 from fmnist.launcher import Member
 from fmnist.mixing import CutMix
 from fmnist.run_directory import RunDirectory
-from tests.conftest import ROOT, Outcome, one_line, run_command
+from tests.conftest import ROOT, Outcome, free_port, one_line, run_command
 from tests.torture import different, outcome
 
 Composed = Callable[..., DictConfig]
@@ -355,3 +355,46 @@ def test_processes_that_torchrun_has_started_make_the_same_run(tmp_path: Path) -
     ended = run_command(*torchrun, *recipe, f"hydra.run.dir={tmp_path / 'torchrun'}", OMP_NUM_THREADS="1")
     assert ended.code == 0, ended
     assert not different(outcome(RunDirectory(tmp_path / "own")), outcome(RunDirectory(tmp_path / "torchrun")))
+    assert ended.out.count("epoch 1/2") == 1
+    assert ended.out.count("test accuracy") == 1
+
+    finished = run_command(*torchrun, f"resume={tmp_path / 'torchrun'}")
+    assert finished.code == 0, finished
+    assert finished.out.count("is finished, after 2 epochs, and stays as it is") == 1
+    refused = run_command(*torchrun, *recipe, f"hydra.run.dir={tmp_path / 'torchrun'}")
+    assert refused.code == 1
+    assert refused.err.count("already holds a finished run") == 1
+    assert "does not answer" not in finished.err + refused.err
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(composed: Composed, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        member = Member(rank=0, size=2, port=other.getsockname()[1], launcher="srun")
+        run = RunDirectory(tmp_path)
+        trainer = build.trainer(composed(*TWO), run, member)
+        taken = pytest.raises(UserError, match=r"port \d+ is taken; set MASTER_PORT to another, for all processes")
+        with taken, processes.together(run, composed(*TWO), trainer):
+            pytest.fail("training would have started")
+
+
+@pytest.mark.real_data
+def test_if_a_process_dies_that_something_else_has_started_the_run_ends_in_one_line(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    port = str(free_port())
+    both = [
+        start(*LONG, f"hydra.run.dir={run.path}", RANK=rank, WORLD_SIZE="2", LOCAL_RANK=rank, MASTER_PORT=port)
+        for rank in "01"
+    ]
+    wait_for(run.last_checkpoint.is_file)
+    both[1].kill()
+    _, err = both[0].communicate(timeout=60)
+    assert both[0].returncode == 1
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: another of the 2 processes has ended; to go on: python train.py"), (
+        err
+    )
+    both[1].communicate()

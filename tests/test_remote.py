@@ -154,7 +154,7 @@ def test_a_job_on_a_machine_with_other_versions_is_refused(name: str, tmp_path: 
     remote.check_versions(job)
     told = directory.sweep / "versions.json"
     told.write_text(json.dumps(json.loads(told.read_text()) | {name: "another"}))
-    with pytest.raises(UserError, match=rf"has {name} .*, where the sweep was started with another; all its jobs"):
+    with pytest.raises(UserError, match=rf"has {name} .*, where the sweep's command has another; all its jobs"):
         remote.check_versions(job)
     remote.prepare(sweep({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}), directory)
     remote.check_versions(job)  # it goes on here

@@ -134,6 +134,23 @@ def test_a_job_that_slurm_takes_back_goes_on_later(slurm: dict[str, str], start:
     assert found(tmp_path / "sweep") == alone(tmp_path, *command[-2:])
 
 
+@pytest.mark.parametrize(
+    "processes",
+    [[], ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]],
+    ids=["one process", "two processes"],
+)
+def test_a_job_that_slurm_warns_works_on(
+    processes: list[str], slurm: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    process = start(*SWEEP, "seed=1", "trainer.max_epochs=30", *SLURM, *processes, **slurm)
+    wait_for_checkpoints(tmp_path / "sweep", 1)
+    ask("scancel", "--signal=TERM", "--user=root", environment=slurm)  # as before it takes the machine away
+    told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    (job,) = jobs(tmp_path / "sweep").values()
+    assert [session["state"] for session in (job.read_manifest() or {})["sessions"]] == ["finished"]
+
+
 def test_a_sweep_whose_waiting_command_was_stopped_is_finished_by_the_same_command(
     slurm: dict[str, str], start: Start, tmp_path: Path
 ) -> None:
