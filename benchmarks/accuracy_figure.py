@@ -28,7 +28,7 @@ class Point:
         accuracy: In percent.
         sd: Over the runs; None of one run.
         seconds: Of training; None if not told.
-        honest: Whether the test set chose neither the epoch nor anything else, as far as is told.
+        honest: Whether it is of today's data, and the test set is told not to have chosen the epoch.
     """
 
     name: str
