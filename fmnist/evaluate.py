@@ -78,11 +78,9 @@ def evaluate(options: Options) -> Path:
     directory = run.evaluation(options.checkpoint, options.split, options.tta)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(
-            directory,
-            evaluation,
-            f"{run.path.name}, {options.checkpoint} checkpoint, {options.split} set{_variants(options)}",
-        )
+        name = run.path.name if len(run.path.name) <= 40 else f"{run.path.name[:39]}…"  # a job's has all its overrides
+        subject = f"{name}, {options.checkpoint} checkpoint, {options.split} set{_variants(options)}"
+        _write(directory, evaluation, subject)
         atomic.write_json(directory / "metrics.json", metrics)  # last: the others are there if it is
     except OSError as error:
         raise UserError(f"cannot write {directory}: {error.strerror}") from error

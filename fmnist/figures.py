@@ -41,7 +41,7 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
     axes.set_yticks(range(len(class_names)), class_names, fontsize=11)
     axes.set_xlabel("predicted class", fontsize=11)
     axes.set_ylabel("true class", fontsize=11)
-    axes.set_title(title, fontsize=12, loc="right")
+    axes.set_title(title, fontsize=_fitting(title), loc="right")
     axes.set_xticks(np.arange(len(class_names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(class_names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
@@ -119,7 +119,7 @@ def reliability(calibration: Calibration, *, title: str) -> Figure:
     Bars that reach the diagonal are what a network shows that is right as often as it says.
     """
     figure = Figure(figsize=(6.4, 6.4), dpi=100)
-    upper = figure.add_axes((0.12, 0.34, 0.84, 0.59))
+    upper = figure.add_axes((0.12, 0.34, 0.84, 0.53))
     lower = figure.add_axes((0.12, 0.1, 0.84, 0.2), sharex=upper)
     middle, accuracy = calibration.confidence.numpy(), calibration.accuracy.numpy()
     count = calibration.count.numpy()
@@ -130,14 +130,21 @@ def reliability(calibration: Calibration, *, title: str) -> Figure:
     upper.plot(middle, accuracy, "o", color="black", markersize=3.5, label="at the mean probability of the bin")
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_ylabel("fraction that is right", fontsize=11)
-    upper.legend(loc="upper left", fontsize=11, frameon=False)
+    # Above: a bar of few images may be anywhere.
+    upper.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=3, fontsize=9, frameon=False, columnspacing=1.2)
     upper.tick_params(labelbottom=False)
     lower.bar(left, count / count.sum(), color="0.6", **style)
     lower.set_xlabel("probability of the predicted class", fontsize=11)
     lower.set_ylabel("of the images", fontsize=11)
     lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    upper.set_title(f"{title}: expected calibration error {calibration.error:.2%}", fontsize=12, loc="right")
+    lines = f"{title}:", f"expected calibration error {calibration.error:.2%}"
+    upper.set_title("\n".join(lines), fontsize=min(map(_fitting, lines)), loc="right", pad=24)
     return figure
+
+
+def _fitting(line: str) -> float:
+    """The font size, at most 12, at which a line is no wider than a figure of 6.4 inches."""
+    return 12 * min(1, 66 / max(1, len(line)))
 
 
 def _grid(count: int, columns: int, *, height: float, caption: float, title: str) -> tuple[Figure, list[Axes]]:

@@ -1,12 +1,15 @@
 """Figures say what they are meant to say."""
 
 import numpy as np
+import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from fmnist import figures
 from fmnist.evaluation import Calibration
+from fmnist.files import CLASS_NAMES
 
 
 def test_the_confusion_matrix_shows_each_count_and_its_share_of_the_true_class() -> None:
@@ -98,7 +101,27 @@ def test_the_bars_of_a_reliability_diagram_are_the_accuracies_of_the_bins() -> N
     np.testing.assert_allclose(bars, [(5 / 15, 0.25), (14 / 15, 0.9)], rtol=1e-6)
     shares = [bar.get_height() for bar in lower.patches if isinstance(bar, Rectangle)]
     np.testing.assert_allclose(shares, [4 / 14, 10 / 14])
-    assert upper.get_title(loc="right") == "test set: expected calibration error 7.14%"
+    assert upper.get_title(loc="right") == "test set:\nexpected calibration error 7.14%"
+
+
+@pytest.mark.parametrize("length", [10, 40, 80, 120])
+def test_a_long_title_is_whole_and_hides_nothing(length: int) -> None:
+    one = torch.ones(1)
+    calibration = Calibration(number=torch.tensor([1]), confidence=one, accuracy=one, count=one, error=0.1)
+    title = "".join("abcdefghij"[number % 10] for number in range(length))
+    matrix = figures.confusion_matrix(np.eye(10, dtype=int), CLASS_NAMES, title=title)
+    reliability = figures.reliability(calibration, title=title)
+    for figure in (matrix, reliability):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        box = figure.axes[0]._right_title.get_window_extent(renderer)  # type: ignore[attr-defined]
+        assert box.x0 >= 0
+        assert box.y1 <= figure.bbox.y1
+    axes = reliability.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent(FigureCanvasAgg(reliability).get_renderer())
+    assert box.y0 >= axes.get_window_extent().y1 - 5  # a bar may be anywhere
+    assert box.x0 >= 0
 
 
 def test_a_caption_may_have_more_lines_and_an_image_be_wider_than_high() -> None:
