@@ -172,10 +172,12 @@ class FashionMNIST(LightningDataModule):
     def loader(self, split: str) -> DataLoader[Batch]:
         """Batches of a split for evaluation: in its order, and never augmented."""
         dataset, indices = self.part(split)
-        # Lightning cuts off the end of what each process has, which of several is the middle of the set.
-        limit = getattr(self.trainer, f"limit_{split}_batches", None)
-        limit = limit if isinstance(limit, int) else None  # a part, which of several processes trainer_checks refuses
-        batches = portion(indices, batch_size=self.eval_batch_size, share=self._share, limit=limit)
+        share, limit = self._share, None
+        if share.size > 1:
+            # Lightning cuts off the end of what each process has, which of several is the middle of the set.
+            given = getattr(self.trainer, f"limit_{split}_batches")
+            limit = given if isinstance(given, int) else None  # 1.0 is all; other parts trainer_checks refuses
+        batches = portion(indices, batch_size=self.eval_batch_size, share=share, limit=limit)
         return _loader(dataset, [batch.to(dataset.labels.device) for batch in batches])
 
     def first_batch(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,7 +57,10 @@ def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Itera
         try:
             store = _open_store(me)
         except RuntimeError as error:  # torch's DistNetworkError is one
-            raise UserError(f"port {me.port} is taken; set MASTER_PORT to another, for all processes") from error
+            raise UserError(
+                f"process 0 cannot listen at {me.address}:{me.port}; if another program has the port, set MASTER_PORT "
+                "to another, for all processes"
+            ) from error
         cluster.member = me = dataclasses.replace(me, port=store.port)
         children = [] if me.launcher else stack.enter_context(_children(me))
         told = {"run": str(run.path.resolve()), "config": OmegaConf.to_yaml(config), **machine.decisive_versions()}
