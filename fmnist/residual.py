@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist.cosine import MAX_CHANNELS, CosineFilters
@@ -10,28 +9,33 @@ from fmnist.model import Normalize
 
 MAX_BLOCKS = 4  # pooling takes 28 pixels to 14, 7, 3 and 1
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU}
+
 
 class Residual(nn.Module):
     """Adds to what comes in what a convolution makes of it (https://arxiv.org/abs/1512.03385).
 
     Args:
         width: Channels, in and out.
+        activation: What follows the batch normalisation.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: nn.Module) -> None:
         super().__init__()
         self.conv = _conv(width, width)
         self.norm = nn.BatchNorm2d(width)
+        self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + F.gelu(self.norm(self.conv(features)))
+        activated: Tensor = self.activation(self.norm(self.conv(features)))
+        return features + activated
 
 
 class ResidualCNN(nn.Module):
     """A stem, then blocks of two convolutions, of which the first widens and is pooled, and the second is residual.
 
     Every convolution that is learned is 3x3 and followed by batch normalisation (https://arxiv.org/abs/1502.03167) and
-    GELU (https://arxiv.org/abs/1606.08415). The defaults have 292,666 parameters.
+    an activation. The defaults have 292,666 parameters.
 
     Args:
         in_channels: Channels of the images.
@@ -44,6 +48,8 @@ class ResidualCNN(nn.Module):
         fixed_stem: Whether the stem is ``CosineFilters``, without batch normalisation, in the place of a convolution
             that is learned: a step takes about 0.9 of the time. Its width is then even and at most 18.
         widths: Channels of each block, from 1 to 4 blocks.
+        activation: ``gelu`` (https://arxiv.org/abs/1606.08415), ``silu`` (the same, section 2), with which a step takes
+            about 0.96 of the time, or ``relu``.
         dropout: Probability with which a feature is left out of the last layer's sight while training.
 
     Raises:
@@ -61,6 +67,7 @@ class ResidualCNN(nn.Module):
         stem_stride: int = 1,
         fixed_stem: bool = False,
         widths: Sequence[int] = (32, 64, 128),
+        activation: str = "gelu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -83,14 +90,17 @@ class ResidualCNN(nn.Module):
             raise ValueError(f"widths must be of 1 to {MAX_BLOCKS} blocks, as each halves 28 pixels, got {widths}")
         if not all(type(width) is int and width >= 1 for width in widths):
             raise ValueError(f"widths must be whole numbers of at least 1, got {widths}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        activate = ACTIVATIONS[activation]
         self.normalize = Normalize(mean=pixel_mean, std=pixel_std)
         if fixed_stem:
-            self.stem = nn.Sequential(CosineFilters(stem_width, stride=stem_stride), nn.GELU())
+            self.stem = nn.Sequential(CosineFilters(stem_width, stride=stem_stride), activate())
         else:
             self.stem = nn.Sequential(
-                _conv(in_channels, stem_width, stride=stem_stride), nn.BatchNorm2d(stem_width), nn.GELU()
+                _conv(in_channels, stem_width, stride=stem_stride), nn.BatchNorm2d(stem_width), activate()
             )
         self.blocks = nn.Sequential()
         before = stem_width
@@ -102,8 +112,8 @@ class ResidualCNN(nn.Module):
                     # Before the normalisation, which then has a quarter of the pixels to see to.
                     nn.Identity() if halved else nn.MaxPool2d(2),
                     nn.BatchNorm2d(width),
-                    nn.GELU(),
-                    Residual(width),
+                    activate(),
+                    Residual(width, activate()),
                 )
             )
             before = width

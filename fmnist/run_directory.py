@@ -22,7 +22,7 @@ from fmnist.errors import UserError
 LATER: dict[str, Any] = {"max_jobs": 1000, "resume": None, "trust": [], "label_smoothing": 0.0}
 # The same of the arguments of a class, where a key names it.
 LATER_ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("model", "fmnist.residual.ResidualCNN"): {"fixed_stem": False},
+    ("model", "fmnist.residual.ResidualCNN"): {"fixed_stem": False, "activation": "gelu"},
 }
 
 

@@ -94,10 +94,13 @@ def test_each_block_halves_the_image_unless_the_stem_has(
         assert t.shape == (2, width, side, side)
 
 
-def test_it_is_what_the_functions_of_torch_make_of_its_weights() -> None:
+@pytest.mark.parametrize(("activation", "function"), [("gelu", F.gelu), ("silu", F.silu), ("relu", F.relu)])
+def test_it_is_what_the_functions_of_torch_make_of_its_weights(
+    activation: str, function: Callable[[Tensor], Tensor]
+) -> None:
     """Written out with torch's functions, in evaluation mode, with statistics that are not those of the start."""
     torch.manual_seed(0)
-    network = ResidualCNN(stem_width=3, widths=[4, 5])
+    network = ResidualCNN(stem_width=3, widths=[4, 5], activation=activation)
     network(images(50))  # moves the statistics
     network.eval()
     weights = network.state_dict()
@@ -108,7 +111,7 @@ def test_it_is_what_the_functions_of_torch_make_of_its_weights() -> None:
             t = F.max_pool2d(t, 2)
         mean, variance = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
         t = (t - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
-        return F.gelu(t * weights[f"{norm}.weight"][:, None, None] + weights[f"{norm}.bias"][:, None, None])
+        return function(t * weights[f"{norm}.weight"][:, None, None] + weights[f"{norm}.bias"][:, None, None])
 
     given = images(7, seed=1)
     t = layer((given.float() - 72.94) / 90.02, "stem.0", "stem.1")
@@ -195,6 +198,7 @@ def test_in_bf16_it_says_nearly_the_same(fixed_stem: bool) -> None:
         ({"fixed_stem": True, "stem_width": 5}, "stem_width must be even and at most 18 with fixed_stem, got 5"),
         ({"fixed_stem": True, "stem_width": 20}, "stem_width must be even and at most 18 with fixed_stem, got 20"),
         ({"fixed_stem": True, "in_channels": 3}, "in_channels must be 1 with fixed_stem, got 3"),
+        ({"activation": "tanh"}, "activation must be one of gelu, silu, relu, got tanh"),
         ({"widths": []}, r"widths must be of 1 to 4 blocks, as each halves 28 pixels, got \[\]"),
         ({"widths": [8] * 5}, r"widths must be of 1 to 4 blocks, .* got \[8, 8, 8, 8, 8\]"),
         ({"widths": [8, 0]}, r"widths must be whole numbers of at least 1, got \[8, 0\]"),

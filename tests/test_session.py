@@ -110,7 +110,7 @@ def test_a_run_of_another_configuration_is_refused_and_stays_as_it_is(run: RunDi
 
 def test_a_run_of_before_an_argument_came_goes_on_as_if_it_had_had_it(tmp_path: Path, composed: Composed) -> None:
     then = composed("model=residual")
-    del then.model.fixed_stem
+    del then.model.fixed_stem, then.model.activation
     older = RunDirectory(tmp_path / "older")
     claim.for_run(older, {"config.yaml": OmegaConf.to_yaml(then)})
     with working_on(older, composed("model=residual")):
