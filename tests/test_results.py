@@ -13,7 +13,7 @@ import pytest
 from fmnist import results
 from fmnist.errors import UserError
 from fmnist.measurement import Measurement, summaries
-from fmnist.run_directory import LATER, LATER_ARGUMENTS, RunDirectory
+from fmnist.run_directory import LATER, RunDirectory
 from tests.conftest import ROOT, one_line, run_command
 
 Make = Callable[..., Measurement]
@@ -170,7 +170,7 @@ def test_what_cannot_be_written_is_told_in_one_line(option: str, make: Make, tmp
 
 def test_a_run_of_before_an_argument_came_is_of_the_recipe_that_it_was_of(make: Make, tmp_path: Path) -> None:
     model: dict[str, Any] = {"_target_": "fmnist.residual.ResidualCNN", "stem_width": 16}
-    then = model | LATER_ARGUMENTS["model", model["_target_"]]
+    then = model | {"fixed_stem": False, "activation": "gelu"}
     before = make(configuration={"data": {}, "model": model})
     before.write(tmp_path / "small-seed0.json")
     now = make(seed=1, configuration={"data": {}, "model": then, **LATER})
