@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from typeguard import TypeCheckError, check_type
@@ -15,7 +15,7 @@ from fmnist.suggestion import did_you_mean
 def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
     """Checks that a constructor takes the arguments that a node gives it.
 
-    Containers and objects are left to the constructor.
+    Containers are left to the constructor if it takes any.
 
     Args:
         key: Full name of the node, for messages.
@@ -23,15 +23,17 @@ def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None
         given: The node's arguments.
 
     Raises:
-        UserError: An argument is unknown, or a plain value does not fit its annotation.
+        UserError: An argument is unknown, or a value does not fit its annotation.
     """
     parameters = inspect.signature(target).parameters
     hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
     for name, value in given.items():
         if name not in parameters:
             raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
-        if value is None or isinstance(value, bool | int | float | str):
-            check_value(f"{key}.{name}", value, hints.get(name, Any))
+        hint = hints.get(name, Any)
+        plain = value is None or isinstance(value, bool | int | float | str)
+        if plain or (_alternatives(hint) and not any(map(_is_container, _members(hint)))):
+            check_value(f"{key}.{name}", value, hint)
 
 
 def check_value(key: str, value: object, hint: Any) -> None:
@@ -76,3 +78,11 @@ def _members(hint: Any) -> list[Any]:
     if origin in (typing.Union, types.UnionType):
         return [member for argument in arguments for member in _members(argument)]
     return [hint]
+
+
+def _is_container(member: Any) -> bool:
+    """Whether lists or mappings may be such, as far as can be seen."""
+    kind = typing.get_origin(member) or member
+    if not isinstance(kind, type):
+        return not isinstance(kind, bool | int | float | str)  # of a Literal, which is none
+    return kind in (object, Iterable, Collection) or (issubclass(kind, Sequence | Mapping | Set) and kind is not str)
