@@ -17,6 +17,7 @@ from fmnist.checkpoint_io import CheckpointIO
 from fmnist.classifier import Classifier
 from fmnist.cluster import Cluster
 from fmnist.data import FashionMNIST
+from fmnist.ensemble import Ensemble
 from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.launcher import Member
@@ -38,6 +39,7 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
 warnings.filterwarnings("ignore", message=".*sync_dist=True")  # an epoch's figures are of all processes, see metrics.py
 warnings.filterwarnings("ignore", message=".*srun. command is available")  # and not needed, see processes.py
 
+MAX_ENSEMBLE = 100  # more is a mistake, and would fill the memory
 MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
 TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
 SETTINGS: dict[str, Any] = {
@@ -45,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "threads": int | None,
     "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
     "label_smoothing": float,
+    "ensemble": int,
     "test": bool,
     "max_jobs": int,
     "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
@@ -70,6 +73,11 @@ def check(config: DictConfig, run: RunDirectory) -> None:
     speed.prepare()  # here, too: it must come before torch starts its threads
     check_settings(config)
     data(config)
+    if config.ensemble > config.data.batch_size:
+        raise UserError(
+            f"ensemble must be at most data.batch_size, since each network has its part of every batch, got "
+            f"{config.ensemble} networks and batches of {config.data.batch_size}"
+        )
     classifier(config)
     trainer(config, run)
 
@@ -116,6 +124,8 @@ def check_settings(config: DictConfig) -> None:
         raise UserError(f"threads must be at least 1, got {config.threads}")
     if not 0 <= config.label_smoothing < 1:
         raise UserError(f"label_smoothing must be at least 0 and below 1, got {config.label_smoothing}")
+    if not 1 <= config.ensemble <= MAX_ENSEMBLE:
+        raise UserError(f"ensemble must be from 1 to {MAX_ENSEMBLE} networks, got {config.ensemble}")
 
 
 def prepare(config: DictConfig) -> None:
@@ -135,8 +145,9 @@ def data(config: DictConfig) -> FashionMNIST:
 
 def classifier(config: DictConfig) -> Classifier:
     num_classes = len(CLASS_NAMES)
+    networks = [instantiate(config, "model") for _ in range(config.ensemble)]
     module = Classifier(
-        network=instantiate(config, "model"),
+        network=networks[0] if len(networks) == 1 else Ensemble(networks),
         optimizer=instantiate(config, "optimizer"),
         scheduler=instantiate(config, "scheduler"),
         num_classes=num_classes,

@@ -19,7 +19,7 @@ from fmnist import atomic
 from fmnist.errors import UserError
 
 # Keys of the configuration that came after the first runs, and what runs do that know nothing of them.
-LATER: dict[str, Any] = {"max_jobs": 1000, "resume": None, "trust": [], "label_smoothing": 0.0}
+LATER: dict[str, Any] = {"max_jobs": 1000, "resume": None, "trust": [], "label_smoothing": 0.0, "ensemble": 1}
 # The same of the arguments of a class, where a key names it.
 LATER_ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("model", "fmnist.residual.ResidualCNN"): {"fixed_stem": False, "activation": "gelu"},

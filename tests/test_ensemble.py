@@ -1,0 +1,91 @@
+"""An ensemble: each network has its part of a batch while training, and all of them answer together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from fmnist import build, export
+from fmnist.ensemble import Ensemble
+from fmnist.model import CNN
+from fmnist.residual import ResidualCNN
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+
+
+@settings(deadline=None, max_examples=20)
+@given(size=st.integers(1, 4), count=st.integers(1, 9))
+def test_while_training_each_network_has_its_part_of_the_batch(size: int, count: int) -> None:
+    ensemble = Ensemble(CNN() for _ in range(size))
+    batch = images(count)
+    logits = ensemble(batch)
+    parts = np.array_split(np.arange(count), size)
+    for network, part in zip(ensemble.networks, parts, strict=True):
+        if len(part):
+            torch.testing.assert_close(logits[part], network(batch[part]))
+
+
+def test_a_network_gets_the_gradients_of_its_part_alone() -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble(CNN() for _ in range(2))
+    batch, labels = images(6), torch.arange(6)
+    F.cross_entropy(ensemble(batch), labels, reduction="sum").backward()
+    for network, part in zip(ensemble.networks, [slice(0, 3), slice(3, 6)], strict=True):
+        parameters = list(network.parameters())
+        loss = F.cross_entropy(network(batch[part]), labels[part], reduction="sum")
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_the_answer_is_the_mean_of_the_probabilities() -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble(CNN() for _ in range(3)).eval()
+    batch = images(20)
+    expected = np.mean(
+        [network(batch).double().softmax(dim=1).detach().numpy() for network in ensemble.networks], axis=0
+    )
+    np.testing.assert_allclose(ensemble(batch).softmax(dim=1).detach().numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(ensemble(batch).exp().detach().numpy(), expected, rtol=1e-5)
+
+
+def test_the_most_certain_logits_stay_finite() -> None:
+    class Certain(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            return torch.tensor([[1e4, 0.0, -1e4]]).expand(len(batch), 3)
+
+    assert Ensemble([Certain(), Certain()]).eval()(images(2)).isfinite().all()
+
+
+def test_the_networks_of_a_run_begin_differently(composed: Callable[..., DictConfig]) -> None:
+    network = build.classifier(composed("ensemble=3")).network
+    assert isinstance(network, Ensemble)
+    first = [next(each.parameters()) for each in network.networks]
+    assert len({tuple(weight.flatten().tolist()) for weight in first}) == 3
+    assert isinstance(build.classifier(composed("ensemble=1")).network, CNN)
+
+
+@pytest.mark.parametrize("kind", export.KINDS)
+def test_an_exported_one_says_the_same_for_any_batch_size(kind: str) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network: Any = Ensemble([ResidualCNN(widths=[8, 8]), ResidualCNN(widths=[8, 8])])
+    network = network.to(memory_format=torch.channels_last)
+    network(images(50))
+    network.eval()
+    file, given_images = export.KINDS[kind], images(300, seed=1)
+    with torch.no_grad():
+        expected = network(given_images).softmax(dim=1)
+    content = file.write(export.capture(network))
+    assert export.check(file.file, file.read(content), given_images, expected) < 1e-5
