@@ -39,7 +39,6 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
 warnings.filterwarnings("ignore", message=".*sync_dist=True")  # an epoch's figures are of all processes, see metrics.py
 warnings.filterwarnings("ignore", message=".*srun. command is available")  # and not needed, see processes.py
 
-MAX_ENSEMBLE = 100  # more is a mistake, and would fill the memory
 MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
 TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
 SETTINGS: dict[str, Any] = {
@@ -64,8 +63,13 @@ _STRATEGIES: dict[str, Callable[[], Any]] = {  # in the place of Lightning's of 
 KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 
-def check(config: DictConfig, run: RunDirectory) -> None:
+def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
     """Builds everything and throws it away, so that a wrong value is told before anything is read or written.
+
+    Args:
+        config: The run's configuration.
+        run: Its directory.
+        here: Whether this machine is to train it. Else what a machine must have for that is not asked for.
 
     Raises:
         UserError: A key or a value is wrong.
@@ -75,11 +79,11 @@ def check(config: DictConfig, run: RunDirectory) -> None:
     data(config)
     if config.ensemble > config.data.batch_size:
         raise UserError(
-            f"ensemble must be at most data.batch_size, since each network has its part of every batch, got "
-            f"{config.ensemble} networks and batches of {config.data.batch_size}"
+            f"ensemble={config.ensemble}: each network has its part of every batch, and data.batch_size is "
+            f"{config.data.batch_size}"
         )
     classifier(config)
-    trainer(config, run)
+    trainer(config if here else trainer_checks.anywhere(config), run)
 
 
 def check_longer(config: DictConfig, max_epochs: int) -> None:
@@ -124,8 +128,8 @@ def check_settings(config: DictConfig) -> None:
         raise UserError(f"threads must be at least 1, got {config.threads}")
     if not 0 <= config.label_smoothing < 1:
         raise UserError(f"label_smoothing must be at least 0 and below 1, got {config.label_smoothing}")
-    if not 1 <= config.ensemble <= MAX_ENSEMBLE:
-        raise UserError(f"ensemble must be from 1 to {MAX_ENSEMBLE} networks, got {config.ensemble}")
+    if config.ensemble < 1:
+        raise UserError(f"ensemble must be at least 1 network, got {config.ensemble}")
 
 
 def prepare(config: DictConfig) -> None:

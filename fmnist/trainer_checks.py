@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from omegaconf import DictConfig
 
-from fmnist import speed
+from fmnist import launcher, speed
 from fmnist.errors import UserError
 from fmnist.launcher import Member
 from fmnist.monitor import monitored
@@ -55,6 +55,18 @@ def check(config: DictConfig) -> None:
         )
 
 
+def anywhere(config: DictConfig) -> DictConfig:
+    """The same run on one processor core, which each machine has.
+
+    Raises:
+        UserError: A key or a value of the trainer is wrong wherever it is.
+    """
+    check_node(config, "trainer")
+    config = config.copy()
+    config.trainer.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", precision=None)
+    return config
+
+
 def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
     """Refuses processes that do not go together, or more than there is work or place for.
 
@@ -81,9 +93,11 @@ def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
         )
     if config.trainer.strategy not in STRATEGIES:
         raise UserError(f"trainer.strategy={config.trainer.strategy}: several processes train by ddp; use trainer=ddp")
-    cores = os.cpu_count() or 1
-    if isinstance(built.accelerator, CPUAccelerator) and built.num_devices > cores:
-        raise UserError(f"trainer.devices={built.num_devices} is more than the {cores} cores of this machine")
+    on_processors = isinstance(built.accelerator, CPUAccelerator)
+    if on_processors and built.num_devices > (cores := _cores(member)):
+        raise UserError(f"trainer.devices={built.num_devices} is more than the {cores} cores that this run may use")
+    if on_processors and config.trainer.sync_batchnorm:
+        raise UserError("trainer.sync_batchnorm=true: torch can do that on GPUs alone; see docs/distributed.md")
     for key in ("limit_val_batches", "limit_test_batches"):
         if isinstance(limit := getattr(built, key), float) and limit < 1:
             raise UserError(f"trainer.{key}={limit}: to {size} processes give the number of batches that one would see")
@@ -92,8 +106,23 @@ def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
             f"data.batch_size={config.data.batch_size} must be a multiple of {size}, the number of processes, which "
             "share each batch"
         )
+    if config.ensemble > (images := config.data.batch_size // size):
+        raise UserError(
+            f"ensemble={config.ensemble}: each network has its part of every batch, of which each of {size} processes has "
+            f"{images} images; use a larger data.batch_size"
+        )
     if 0 < config.data.val_size < size:
         raise UserError(f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {size} processes")
+
+
+def _cores(member: Member) -> int:
+    """How many processor cores all processes of a run may use together on this machine."""
+    machine = os.cpu_count() or 1
+    if member.launcher:
+        return machine  # this process may have its own share alone
+    # Of taskset, or a container; macOS has no such call.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    return min(allowed, launcher.cores() or machine)
 
 
 def processes_here(config: DictConfig) -> int:

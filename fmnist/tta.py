@@ -4,13 +4,13 @@ The mean is of probabilities, as in Krizhevsky et al. 2012 and Simonyan and Ziss
 say, where in a mean of logits the one that the network is surest of would overrule the others.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fmnist.ensemble import log_mean_probabilities
 
 Kind = Literal["flip", "shift", "flip_shift"]
 
@@ -33,10 +33,7 @@ class Averaged(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels to logarithms of mean probabilities [B, num_classes]: logits whose softmax they are themselves."""
-        said = torch.stack(
-            [self.network(variant).float().log_softmax(dim=1) for variant in variants(images, self.kind)]
-        )
-        return said.logsumexp(dim=0) - math.log(len(said))
+        return log_mean_probabilities([self.network(variant) for variant in variants(images, self.kind)])
 
 
 def variants(images: Tensor, kind: Kind) -> Iterator[Tensor]:

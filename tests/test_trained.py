@@ -93,7 +93,7 @@ def test_a_run_of_before_a_key_came_loads_as_if_it_had_had_it(run: RunDirectory)
     expected = fmnist.load(run.path)(images)
     path = run.hydra / "config.yaml"
     config: Any = OmegaConf.load(path)
-    for key in ("max_jobs", "resume", "trust", "label_smoothing"):
+    for key in ("max_jobs", "resume", "trust", "label_smoothing", "ensemble"):
         del config[key]
     OmegaConf.save(config, path)
     assert torch.equal(fmnist.load(run.path)(images), expected)

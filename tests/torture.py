@@ -84,6 +84,7 @@ VARIANTS = [
     ["callbacks.early_stopping.patience=1", "optimizer.lr=0.3"],  # stops early
     ["logger=csv", "monitor.metric=val/loss", "monitor.mode=min"],
     ["+callbacks.ema={_target_:fmnist.callbacks.ema.EMA,decay:0.8}", "scheduler=linear", "label_smoothing=0.1"],
+    ["ensemble=3", "data.batch_size=7"],  # parts of 3, 2 and 2 images
 ]
 
 

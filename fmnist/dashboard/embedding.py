@@ -10,7 +10,7 @@ from fmnist.files import CLASS_NAMES
 class Embedding(Panel):
     """Logs the features of test images for TensorBoard's projector, with the images as sprites.
 
-    The features are what goes into the network's last linear layer.
+    The features are what goes into the network's last linear layer; of several networks, into that of the last one.
 
     Args:
         count: Images, at least 3: the first of the test set. Each costs 1 kB or more of disk.
