@@ -81,7 +81,7 @@ class Guard(Callback):
             if not directory.sweep.exists():
                 claim.check_free(directory)
             for overrides in sweep.trial_jobs(config):
-                _check(compose("train", overrides), directory)
+                _check(compose("train", overrides), directory, here=not remote.elsewhere(config))
             if search.is_search(config):
                 search.take_direction(config)
             goes_on = sweep.take(directory, config)
@@ -151,11 +151,11 @@ def _stopping() -> Iterator[None]:
         sys.exit(1)
 
 
-def _check(config: DictConfig, run: RunDirectory, max_epochs: int | None = None) -> None:
+def _check(config: DictConfig, run: RunDirectory, max_epochs: int | None = None, *, here: bool = True) -> None:
     from fmnist import build  # imports torch, which takes seconds: only now, when the command line has been read
 
     config = _without_hydra(config)
-    build.check(config, run)
+    build.check(config, run, here=here)
     if max_epochs is not None and config.trainer.max_epochs != max_epochs:
         build.check_longer(config, max_epochs)
 

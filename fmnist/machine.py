@@ -57,6 +57,7 @@ def decisive_versions() -> dict[str, str]:
     """What must be the same on all machines that compute parts of one result: the source, and some versions."""
     known, code = versions(), source()
     return {
+        "Python": platform.python_version(),
         "commit": str(code["commit"]),
         "uncommitted changes": hashlib.sha256(code["diff"].encode()).hexdigest()[:8] if code["diff"] else "none",
         **{package: str(known.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},

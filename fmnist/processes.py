@@ -71,16 +71,17 @@ def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Itera
         try:
             yield
         except Exception as error:
-            if isinstance(error, UserError):
+            if isinstance(error, UserError) or not _lost(error):
                 raise
             failed = _failed(store, me, children)
-            if failed is None and me.launcher and "gloo" in str(error):  # who has died is the launcher's to tell
+            if failed is None and me.launcher:  # who has died is the launcher's to tell
                 failed = f"another of the {me.size} processes has ended"
             if failed is None:
                 raise
             raise UserError(f"{failed}; to go on: {run.resume_command}") from error
-        for child in children:
-            child.wait(PATIENCE.total_seconds())
+        with suppress(subprocess.TimeoutExpired):  # what there is to keep is here
+            for child in children:
+                child.wait(PATIENCE.total_seconds())
 
 
 @contextmanager
@@ -196,6 +197,11 @@ def _wait_for_members(store: "TCPStore", me: Member, children: list[subprocess.P
             time.sleep(0.02)
         if refusal := store.get(key).decode():
             raise UserError(f"process {rank} of {me.size} {refusal}")
+
+
+def _lost(error: Exception) -> bool:
+    """Whether an error is of processes that talk to each other, which one of them has ended; not of this one's work."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "peer"))
 
 
 def _dead(children: list[subprocess.Popen[bytes]]) -> str | None:

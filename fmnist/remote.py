@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,19 @@ def _knock(address: object) -> None:
         raise UserError(f"no Ray cluster answers at {address}: {error}; see docs/ray.md") from error
 
 
+def elsewhere(config: DictConfig) -> bool:
+    """Whether the sweep's jobs run on other machines, which may have what this one lacks."""
+    return not _target(config).endswith(_LOCAL)
+
+
 def prepare(config: DictConfig, sweep: RunDirectory) -> None:
     """Has the jobs find the project, and what relative paths are relative to, wherever they run."""
     versions = sweep.sweep / _VERSIONS
-    if _target(config).endswith(_LOCAL):
+    if not elsewhere(config):
         versions.unlink(missing_ok=True)  # of when it was started elsewhere
         return
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":  # this machine has no GPU, see fmnist/speed.py; theirs may have
+        del os.environ["CUDA_VISIBLE_DEVICES"]
     atomic.write_json(versions, machine.decisive_versions())
     os.environ["PYTHONPATH"] = path = machine.import_path()  # Slurm passes the environment on, Ray does not
     if _target(config).endswith(_SLURM) and (cores := config.hydra.launcher.get("cpus_per_task")):
@@ -113,6 +121,8 @@ def explain(error: BaseException) -> str | None:
         if type(error).__name__ == "WorkerCrashedError":  # of a process that could not begin, too
             hint = " One reason: a machine that does not see the project's directory; see docs/ray.md"
         return f"Ray lost a job ({type(error).__name__}): {lines[-1]}{hint}"
+    if _raised_in(error) == "ray":  # what it says of versions, options, or a machine that is no node, in any exception
+        return f"Ray refuses: {' '.join(lines)}; see docs/ray.md"
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in lines[0]:
         return "no Slurm here: its command srun is not on the path; see docs/slurm.md"
     if module == "submitit":
@@ -121,6 +131,12 @@ def explain(error: BaseException) -> str | None:
             "(squeue) end, or cancel them, before the sweep goes on"
         )
     return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package whose code has raised an exception."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def _target(config: DictConfig) -> str:

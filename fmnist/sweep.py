@@ -66,7 +66,7 @@ def check_same(sweep: RunDirectory) -> None:
     """Makes sure that the jobs which a sweep has begun are of the configurations that they would have now.
 
     Else the report would rank runs of different recipes as if their overrides were all that differs. Of jobs that have
-    their values in common with others, not all are looked at: to compose a configuration takes a sixth of a second.
+    their values in common with others, not all are looked at: to compose a configuration takes a tenth of a second.
 
     Raises:
         UserError: The files in ``conf/`` have changed since.

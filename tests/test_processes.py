@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from fmnist import build, checkpoint_io, launcher, processes
+from fmnist import build, checkpoint_io, launcher, processes, trained
 from fmnist.augmentation import Augmentation, Flip, Shift
 from fmnist.batches import Batches, Placed, Share, portion
 from fmnist.cluster import Cluster
@@ -140,8 +140,10 @@ def test_lightning_learns_who_a_process_is() -> None:
     ("overrides", "message"),
     [
         (["data.batch_size=101"], r"data\.batch_size=101 must be a multiple of 2, the number of processes"),
+        (["data.batch_size=4", "ensemble=3"], r"ensemble=3: .* each of 2 processes has 2 images; use a larger"),
         (["data.val_size=1"], r"data\.val_size=1 must be 0, or at least 1 for each of 2 processes"),
-        (["trainer.devices=1000"], r"trainer\.devices=1000 is more than the \d+ cores of this machine"),
+        (["trainer.devices=1000"], r"trainer\.devices=1000 is more than the \d+ cores that this run may use"),
+        (["trainer.sync_batchnorm=true"], r"trainer\.sync_batchnorm=true: torch can do that on GPUs alone"),
         (["trainer.num_nodes=2"], r"trainer\.num_nodes=2: to train on several machines, .* torchrun or srun"),
         (["trainer.strategy=ddp_spawn"], r"trainer\.strategy=ddp_spawn: several processes train by ddp"),
         (["trainer.strategy=fsdp"], r"trainer"),
@@ -154,6 +156,19 @@ def test_what_several_processes_cannot_share_is_refused(
     with pytest.raises(UserError, match=message) as error:
         build.check(composed(*TWO, *overrides), RunDirectory(tmp_path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [({0}, "2"), ({0, 1}, "1")], ids=["affinity", "Slurm"])
+def test_more_processes_than_the_cores_that_a_run_may_use_are_refused(
+    allowed: set[int], cores: str, composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", cores)
+    with pytest.raises(UserError, match=r"trainer\.devices=2 is more than the 1 cores that this run may use"):
+        build.check(composed(*TWO), RunDirectory(tmp_path))
+    member = Member(rank=0, size=2, port=1, launcher="srun")  # which gives each process cores of its own
+    build.trainer(composed(*TWO), RunDirectory(tmp_path), member)
 
 
 def test_a_launcher_and_the_configuration_must_agree(composed: Composed, tmp_path: Path) -> None:
@@ -217,7 +232,8 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, Outc
     """A run in two processes, on sets that they cannot share evenly."""
     path = tmp_path_factory.mktemp("ddp") / "run"
     all_of_it = ["trainer.limit_val_batches=null", "trainer.limit_test_batches=null", "data.val_size=501"]
-    ended = train(path, *SHORT, *all_of_it, "trainer.limit_train_batches=20", "data.eval_batch_size=130")
+    panels = ["dashboard=default", "trainer.limit_train_batches=20", "data.eval_batch_size=130"]
+    ended = train(path, *SHORT, *all_of_it, *panels)
     return RunDirectory(path), ended
 
 
@@ -232,6 +248,38 @@ def test_two_processes_find_of_the_same_weights_what_one_finds(by_two: tuple[Run
         one = outcome_of_evaluation(run, split)
         assert one[f"{split}/acc"] == theirs[f"{split}/acc"]
         assert one[f"{split}/loss"] == pytest.approx(theirs[f"{split}/loss"], abs=1e-6)
+
+
+@pytest.mark.real_data
+def test_what_two_processes_say_of_each_image_comes_together_in_the_order_of_the_images(
+    by_two: tuple[RunDirectory, Outcome],
+) -> None:
+    """From that the dashboard makes the confusion matrix and all its other figures."""
+    run, _ = by_two
+    said = checkpoint_io.read(run.last_checkpoint)["last_validation"]["logits"]
+    classifier = trained.load_classifier(run, "last")
+    images, indices = trained.data(run.read_configuration(), "val").part("val")
+    with torch.no_grad():
+        expected = classifier(images.images[indices])
+    assert len(said) == 501
+    torch.testing.assert_close(said, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.real_data
+def test_an_ensemble_learns_in_two_processes_from_last_batches_of_any_size(tmp_path: Path) -> None:
+    # Of the last batch with two images, each process has one, and three networks to train.
+    recipe = ["ensemble=3", "data.val_size=4998", "trainer.limit_train_batches=null", "data.batch_size=5000", "test=false"]
+    train(tmp_path / "run", *SHORT, *recipe)
+
+
+@pytest.mark.real_data
+def test_a_mistake_of_the_networks_is_told_as_such_and_not_as_a_process_that_died(tmp_path: Path) -> None:
+    # Batch normalisation of a single pixel of a single image.
+    recipe = ["model=residual", "model.widths=[8,8,8,8]", "data.batch_size=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    ended = run_command(ROOT / "train.py", *SHORT, *recipe)
+    assert ended.code == 1
+    assert "Expected more than 1 value per channel" in ended.err
+    assert "process 1 of 2" not in ended.err
 
 
 @pytest.mark.real_data
@@ -254,11 +302,11 @@ def outcome_of_evaluation(run: RunDirectory, split: str) -> dict[str, Any]:
 @pytest.mark.real_data
 def test_two_processes_leave_what_one_leaves(by_two: tuple[RunDirectory, Outcome], tmp_path: Path) -> None:
     run, _ = by_two
-    train(tmp_path / "one", "experiment=smoke", "threads=1", "dashboard=none")
+    train(tmp_path / "one", "experiment=smoke", "threads=1")
 
-    def names(path: Path) -> set[str]:
+    def names(path: Path) -> list[str]:
         files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-        return {re.sub(r"tfevents.*", "tfevents", str(file)) for file in files if file.parts[0] != "evaluation"}
+        return sorted(re.sub(r"tfevents.*", "tfevents", str(file)) for file in files if file.parts[0] != "evaluation")
 
     assert names(run.path) == names(tmp_path / "one")
     manifest = run.read_manifest()

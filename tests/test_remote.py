@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, distributed
 from torch.futures import Future
 
-from fmnist import launcher, remote, signals, strategy
+from fmnist import build, launcher, remote, signals, speed, strategy
 from fmnist.errors import UserError
 from fmnist.run_directory import RunDirectory
 from tests.conftest import ROOT, free_port
@@ -145,7 +146,40 @@ def test_what_goes_wrong_on_the_way_to_another_machine_is_told_in_one_line(error
     assert (told in line and "\n" not in line) if line is not None else not told
 
 
-@pytest.mark.parametrize("name", ["commit", "uncommitted changes", "torch"])
+def test_what_ray_itself_refuses_is_told_in_one_line() -> None:
+    """Such as a cluster of another version, or a machine that is none of its nodes: it raises what it likes."""
+    code = "raise RuntimeError('Version mismatch: the cluster has:\\n    Ray: 1\\nThis process has:\\n    Ray: 2')"
+    with pytest.raises(RuntimeError) as raised:
+        exec(code, {"__name__": "ray._private.utils"})
+    told = "Ray refuses: Version mismatch: the cluster has: Ray: 1 This process has: Ray: 2; see docs/ray.md"
+    assert remote.explain(raised.value) == told
+    with pytest.raises(RuntimeError) as raised:
+        exec(code, {"__name__": "rayon"})
+    assert remote.explain(raised.value) is None
+
+
+def test_jobs_on_other_machines_may_ask_for_what_this_one_lacks(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(speed, "has_bf16", lambda: False)
+    run = RunDirectory(tmp_path)
+    for overrides in (["trainer=gpu"], ["trainer=bf16"], ["trainer=ddp", "trainer.devices=50", "trainer.num_nodes=2"]):
+        with pytest.raises(UserError, match=r"^trainer\."):
+            build.check(composed(*overrides), run)
+        build.check(composed(*overrides), run, here=False)
+    for wrong in ("trainer.precision=bf17-mixed", "trainer.max_epochs=0", "optimizer.lr=x"):
+        with pytest.raises(UserError, match=rf"^{re.escape(wrong.partition('=')[0])} "):
+            build.check(composed("trainer=gpu", wrong), run, here=False)
+
+
+def test_jobs_on_other_machines_see_their_gpus(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("CUDA_VISIBLE_DEVICES", "")  # as the search for GPUs is spared where there are none
+    remote.prepare(sweep(SLURM), started(tmp_path))
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["Python", "commit", "uncommitted changes", "torch"])
 @pytest.mark.usefixtures("environment")
 def test_a_job_on_a_machine_with_other_versions_is_refused(name: str, tmp_path: Path) -> None:
     directory, job = started(tmp_path), RunDirectory(tmp_path / "seed-1")
