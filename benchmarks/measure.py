@@ -4,12 +4,15 @@ The protocol is in docs/accuracy.md. Right before each run an epoch of the floor
 seconds can be told in its terms, too. Runs that are kept are left out, and one that was interrupted goes on: what takes
 long may be spread over days. Without --kept those of benchmarks/results/runs are among them; with it, only those of its
 directory. Seconds count on a machine that does nothing else.
+
+Overrides among the experiments are for all of them: ``record_93 trainer=auto --kept measured`` measures it on a processor
+without bf16.
 """
 
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -35,26 +38,36 @@ def directory(job: Job, runs: Path) -> RunDirectory:
     return RunDirectory(runs / experiment / f"seed{seed}")
 
 
-def measure(job: Job, runs: Path, images: int = 55_000) -> Measurement:
-    """Trains and tests once, or goes on with that."""
+def measure(job: Job, overrides: Sequence[str], runs: Path, images: int) -> Measurement:
+    """Trains and tests once, or goes on with that.
+
+    Args:
+        job: What.
+        overrides: Besides those that the job itself is.
+        runs: Directory for the run directories.
+        images: Of the floor's epoch.
+    """
     floor = peer("floor", epochs=2, images=images, threads=os.cpu_count() or 1)
     run = directory(job, runs)
     if not run.finished:
-        new = (*_overrides(job), f"hydra.run.dir={run.path}")
+        new = (*_typed(job, overrides), f"hydra.run.dir={run.path}")
         python("train.py", *([f"resume={run.path}"] if run.hydra.is_dir() else new))
     return dataclasses.replace(Measurement.of_run(run), floor=round(floor, 3))
 
 
-def check(job: Job, runs: Path) -> None:
-    """Makes sure that there is such an experiment, and that a run of it that was begun is of it as it is now.
+def check(job: Job, overrides: Sequence[str], runs: Path) -> None:
+    """Makes sure that a job can be trained here, and that a run of it that was begun is of it as it is now.
 
     Raises:
-        MissingConfigException: There is none.
-        UserError: The run is of another configuration.
+        HydraException: There is no such experiment, or override.
+        UserError: Something in it is wrong or impossible here, or the run is of another configuration.
     """
+    from fmnist import build  # imports torch
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", _overrides(job))
+        config = compose("train", _typed(job, overrides))
     run = directory(job, runs)
+    build.check(config, run)
     if run.hydra.is_dir():
         resumption.check_same(run, config)
 
@@ -97,7 +110,9 @@ def make(place: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="+", help="of conf/experiment, such as small")
+    parser.add_argument(
+        "experiments", nargs="+", metavar="experiment|override", help="of conf/experiment, such as small; key=value"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--kept", type=Path, default=NEW, help="directory for the JSON files")
     parser.add_argument("--runs", type=Path, default=RUNS, help="directory for the run directories")
@@ -114,16 +129,22 @@ def main() -> None:
     options = parser().parse_args()
     if options.seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {options.seeds}")
+    overrides = [word for word in options.experiments if "=" in word]
+    experiments = list(dict.fromkeys(word for word in options.experiments if "=" not in word))
+    if not experiments:
+        raise UserError("which experiment? Those of conf/experiment can be measured, such as record_93")
+    if overrides and options.kept == NEW:
+        raise UserError(f"with {' '.join(overrides)} it is another recipe: give it a directory, such as --kept measured")
     if source()["dirty"]:
         raise UserError(
             "the source differs from its commit, which would be kept as what made the figures: commit first"
         )
     # All experiments with one seed, then the next: a machine's drift hits all alike.
-    jobs = [(experiment, seed) for seed in range(options.seeds) for experiment in dict.fromkeys(options.experiments)]
+    jobs = [(experiment, seed) for seed in range(options.seeds) for experiment in experiments]
     there = {job: path for job in jobs if (path := kept(job, options.kept))}
     todo = [job for job in jobs if job not in there]
     for job in todo:
-        check(job, options.runs)
+        check(job, overrides, options.runs)
     make(options.kept)
     for line in left_out(there, options.seeds):
         print(line, flush=True)
@@ -131,15 +152,15 @@ def main() -> None:
         experiment, seed = job
         trained = directory(job, options.runs)
         before = f" (trained before, in {trained.path})" if trained.finished else ""
-        run = measure(job, options.runs, options.images)
+        run = measure(job, overrides, options.runs, options.images)
         run.write(options.kept / f"{experiment}-seed{seed}.json")
         accuracy, seconds = 100 * run.metrics["test/acc"], run.seconds or 0.0
         print(f"{experiment} seed {seed}: {accuracy:.2f} % on the test set, {seconds:.1f} s{before}", flush=True)
 
 
-def _overrides(job: Job) -> list[str]:
+def _typed(job: Job, overrides: Sequence[str]) -> list[str]:
     experiment, seed = job
-    return [f"experiment={experiment}", f"seed={seed}"]
+    return [f"experiment={experiment}", *overrides, f"seed={seed}"]
 
 
 if __name__ == "__main__":

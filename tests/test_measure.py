@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import measure
 from benchmarks.measure import KEPT, Job
-from fmnist import claim
+from fmnist import claim, speed
 from fmnist.command_line import refusing
 from fmnist.machine import source
 from fmnist.measurement import Measurement
@@ -28,13 +28,24 @@ def trained() -> list[Job]:
 
 
 @pytest.fixture
+def given() -> list[str]:
+    """The overrides that it was trained with."""
+    return []
+
+
+@pytest.fixture
 def call(
-    trained: list[Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    trained: list[Job],
+    given: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> Call:
     """Runs the program in this process, without the training."""
 
-    def pretend(job: Job, *_: Any) -> Measurement:
+    def pretend(job: Job, overrides: Sequence[str], *_: Any) -> Measurement:
         trained.append(job)
+        given.extend(overrides)
         return Measurement([f"experiment={job[0]}"], job[1], 1000, 10.0, {"test/acc": 0.9}, {"data": {}}, {})
 
     def program() -> None:
@@ -49,6 +60,7 @@ def call(
     monkeypatch.setattr(measure, "NEW", tmp_path / "runs/kept")
     monkeypatch.setattr(measure, "source", lambda: {"dirty": False})
     monkeypatch.setattr(measure, "measure", pretend)
+    monkeypatch.setattr(speed, "has_bf16", lambda: True)
     return run
 
 
@@ -86,6 +98,9 @@ def test_in_another_directory_only_what_it_has_is_left_out(call: Call, trained: 
     [
         (["smoke", "srong"], "no 'srong' in group 'experiment'; did you mean 'strong'?"),
         (["smoke", "--seeds=0"], "--seeds must be at least 1, got 0"),
+        (["trainer=auto"], "which experiment?"),
+        (["smoke", "trainer=auto"], "with trainer=auto it is another recipe: give it a directory, such as --kept measured"),
+        (["smoke", "optimizer.lr=x", "--kept=k"], "optimizer.lr must be a number, got 'x'"),
         (["smoke", "--kept=file/below"], "cannot write --kept file/below: "),
         (["smoke", "--runs=changed"], "changed/smoke/seed1 began with another configuration: model changed"),
     ],
@@ -97,6 +112,23 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_measured(
     then = OmegaConf.to_yaml(composed("experiment=smoke", "seed=1", "model.pixel_mean=7.0"))
     claim.for_run(measure.directory(("smoke", 1), Path("changed")), {"config.yaml": then})
     assert message in one_line(call(*arguments))
+    assert trained == []
+
+
+def test_overrides_are_for_all_experiments_in_a_directory_of_their_own(
+    call: Call, trained: list[Job], given: list[str], tmp_path: Path
+) -> None:
+    outcome = call("record_93", "trainer=auto", "smoke", "--kept=measured", "--seeds=1")
+    assert outcome.code == 0, outcome.err
+    assert (trained, given) == ([("record_93", 0), ("smoke", 0)], ["trainer=auto"] * 2)
+    assert (tmp_path / "measured/record_93-seed0.json").is_file()
+
+
+def test_what_this_processor_cannot_do_is_told_before_anything_is_measured(
+    call: Call, trained: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "has_bf16", lambda: False)
+    assert "this processor has no bf16 instructions" in one_line(call("record_93", "--kept=measured"))
     assert trained == []
 
 
