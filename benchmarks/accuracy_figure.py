@@ -28,14 +28,16 @@ class Point:
         accuracy: In percent.
         sd: Over the runs; None of one run.
         seconds: Of training; None if not told.
-        honest: Whether it is of today's data, and the test set is told not to have chosen the epoch.
+        mark: Of matplotlib: "o" of ours, "s" of others, "D" if the test set has chosen the epoch.
+        hollow: Whether it is not comparable: the test set chose, or nothing is told of that, or the data are older.
     """
 
     name: str
     accuracy: float
     sd: float | None
     seconds: float | None
-    honest: bool
+    mark: str = "o"
+    hollow: bool = False
 
 
 def published(path: Path = PUBLISHED) -> list[Point]:
@@ -46,7 +48,8 @@ def published(path: Path = PUBLISHED) -> list[Point]:
                 float(row["accuracy"]),
                 float(row["sd"]) if row["sd"] else None,
                 float(row["seconds"]) if row["seconds"] else None,
-                row["epoch chosen on the test set"] == "no" and row["data"] == "today's",
+                "D" if row["epoch chosen on the test set"].startswith("yes") else "s",
+                row["epoch chosen on the test set"] != "no" or row["data"] != "today's",
             )
             for letter, row in zip(ascii_lowercase, csv.DictReader(file), strict=False)
         ]
@@ -79,9 +82,16 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     axes.set_xscale("log")
     axes.axvline(UNTIMED / 2.2, color="0.8", linewidth=1)
     for point in theirs:
-        _mark(axes, point, THEIRS, "s")
+        close = [other for other in theirs if other.seconds == point.seconds]
+        covered = any(0 < other.accuracy - point.accuracy < 0.15 for other in close)
+        _mark(axes, point, THEIRS, (-7, -3) if covered else (7, -3), "right" if covered else "left")
     for point in ours:
-        _mark(axes, point, OURS, "o")
+        if point.name.startswith("record_"):  # below the line
+            _mark(axes, point, OURS, (7, -14), "left")
+        elif (point.seconds or UNTIMED) < 60:  # beside the axis
+            _mark(axes, point, OURS, (7, -3), "left")
+        else:
+            _mark(axes, point, OURS, (-7, -3), "right")
     records = sorted((point.seconds or UNTIMED, point.accuracy) for point in ours if point.name.startswith("record"))
     axes.plot([x for x, _ in records], [y for _, y in records], color=OURS, linewidth=1, zorder=1)
     axes.set_xlim(8, UNTIMED * 1.8)
@@ -95,7 +105,8 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     for marker, color, face, label in (
         ("o", OURS, OURS, "this project, 2 processor cores"),
         ("s", THEIRS, THEIRS, "published; hardware differs, most of it GPUs"),
-        ("s", THEIRS, "white", "published; test set chose the epoch, or not told, or older data"),
+        ("D", THEIRS, "white", "published; the test set chose the epoch"),
+        ("s", THEIRS, "white", "published; not comparable for another reason: see the table"),
     ):
         axes.plot([], [], marker, color=color, markerfacecolor=face, label=label)
     axes.legend(loc="lower right", bbox_to_anchor=(0.86, 0.0), frameon=False, fontsize=9)
@@ -104,13 +115,13 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     return figure
 
 
-def _mark(axes: Axes, point: Point, color: str, marker: str) -> None:
+def _mark(axes: Axes, point: Point, color: str, offset: tuple[float, float], alignment: str) -> None:
     x = point.seconds or UNTIMED
-    face = color if point.honest else "white"
+    face = "white" if point.hollow else color
+    size = 5 if point.mark == "D" else 6
     axes.errorbar(
-        x, point.accuracy, point.sd, marker=marker, color=color, markerfacecolor=face, markersize=6, capsize=2
+        x, point.accuracy, point.sd, marker=point.mark, color=color, markerfacecolor=face, markersize=size, capsize=2
     )
-    below = -14 if point.name.startswith("record_") else -3  # the line of records has others' names above it
     axes.annotate(
-        point.name, (x, point.accuracy), xytext=(7, below), textcoords="offset points", fontsize=9, color=color
+        point.name, (x, point.accuracy), xytext=offset, textcoords="offset points", ha=alignment, fontsize=9, color=color
     )

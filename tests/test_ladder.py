@@ -143,4 +143,5 @@ def test_a_published_result_is_comparable_only_if_it_says_that_the_test_set_chos
     header, *_ = accuracy_figure.PUBLISHED.read_text().splitlines()
     choices = [("no", "today's"), ("yes", "today's"), ("not told", "today's"), ("no", "before August 2017")]
     path.write_text("\n".join([header, *(f"x,90,,1,,,,{chosen},{data},2020,y" for chosen, data in choices)]))
-    assert [point.honest for point in accuracy_figure.published(path)] == [True, False, False, False]
+    marks = [(point.mark, point.hollow) for point in accuracy_figure.published(path)]
+    assert marks == [("s", False), ("D", True), ("s", True), ("s", True)]
