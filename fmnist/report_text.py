@@ -105,6 +105,8 @@ def _remarks(ranks: Ranking) -> Iterator[str]:
     if ranks.best and ranks.best.test:
         test = ranks.best.test
         yield f"{'test accuracy':<20} {test.mean:.4f}{_spread(test)}, of the best setting alone"
+    if ranks.metric.startswith("train/") and len(ranks.settings) > 1:
+        yield f"{'no validation':<20} what has learnt these images best may know new ones worse: try data.val_size=5000"
     if ranks.tied:
         which = ", ".join(_setting(ranks, setting) for setting in ranks.tied)
         yield f"{'not told apart':<20} {which}: within two standard errors of the best"

@@ -79,6 +79,14 @@ def test_without_a_test_there_is_no_word_of_it(tmp_path: Path) -> None:
     assert "test" not in (path / "report.csv").read_text()
 
 
+def test_a_ranking_without_validation_says_what_it_is_worth(sweep: Path, tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", GRID, lambda job: {"train/loss": figures(job)["val/loss"]}, val_size=0)
+    text = report.write(path)
+    assert "ranked by train/loss, lowest first" in text
+    assert "try data.val_size=5000" in text
+    assert "val_size" not in report.write(sweep)
+
+
 def test_the_csv_has_a_row_for_each_run_with_all_its_figures(sweep: Path) -> None:
     job = {"trainer.max_epochs": "9", "optimizer.lr": "0.5", "seed": "0"}
     make_job(sweep, job, None, state="failed", error="not finite, in epoch 3")
