@@ -115,13 +115,12 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     return figure
 
 
-def _mark(axes: Axes, point: Point, color: str, offset: tuple[float, float], alignment: str) -> None:
+def _mark(axes: Axes, point: Point, color: str, offset: tuple[float, float], side: str) -> None:
     x = point.seconds or UNTIMED
     face = "white" if point.hollow else color
     size = 5 if point.mark == "D" else 6
     axes.errorbar(
         x, point.accuracy, point.sd, marker=point.mark, color=color, markerfacecolor=face, markersize=size, capsize=2
     )
-    axes.annotate(
-        point.name, (x, point.accuracy), xytext=offset, textcoords="offset points", ha=alignment, fontsize=9, color=color
-    )
+    at = (x, point.accuracy)
+    axes.annotate(point.name, at, xytext=offset, textcoords="offset points", ha=side, fontsize=9, color=color)

@@ -5,8 +5,8 @@ seconds can be told in its terms, too. Runs that are kept are left out, and one 
 long may be spread over days. Without --kept those of benchmarks/results/runs are among them; with it, only those of its
 directory. Seconds count on a machine that does nothing else.
 
-Overrides among the experiments are for all of them: ``record_93 trainer=auto --kept measured`` measures it on a processor
-without bf16.
+Overrides among the experiments are for all of them: ``record_93 trainer=auto --kept measured`` measures it on a
+processor without bf16.
 """
 
 import argparse
@@ -134,7 +134,7 @@ def main() -> None:
     if not experiments:
         raise UserError("which experiment? Those of conf/experiment can be measured, such as record_93")
     if overrides and options.kept == NEW:
-        raise UserError(f"with {' '.join(overrides)} it is another recipe: give it a directory, such as --kept measured")
+        raise UserError(f"with {' '.join(overrides)} it is another recipe: give a directory, such as --kept measured")
     if source()["dirty"]:
         raise UserError(
             "the source differs from its commit, which would be kept as what made the figures: commit first"

@@ -27,8 +27,8 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, C, H, W] to logits [B, num_classes].
 
-        While training, those of one network for each image, or, of fewer images than there are networks, as a last batch
-        may be, the mean of all, so that each learns in every step. Else the logarithms of the mean probabilities.
+        While training, those of one network for each image, or, of fewer images than there are networks, as a last
+        batch may be, the mean of all, so that each learns in every step. Else the logarithms of the mean probabilities.
         """
         if not self.training:
             return log_mean_probabilities([network(images) for network in self.networks])

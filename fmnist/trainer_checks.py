@@ -108,8 +108,8 @@ def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
         )
     if config.ensemble > (images := config.data.batch_size // size):
         raise UserError(
-            f"ensemble={config.ensemble}: each network has its part of every batch, of which each of {size} processes has "
-            f"{images} images; use a larger data.batch_size"
+            f"ensemble={config.ensemble}: each network has its part of every batch, of which each of {size} processes "
+            f"has {images} images; use a larger data.batch_size"
         )
     if 0 < config.data.val_size < size:
         raise UserError(f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {size} processes")

@@ -99,7 +99,7 @@ def test_in_another_directory_only_what_it_has_is_left_out(call: Call, trained: 
         (["smoke", "srong"], "no 'srong' in group 'experiment'; did you mean 'strong'?"),
         (["smoke", "--seeds=0"], "--seeds must be at least 1, got 0"),
         (["trainer=auto"], "which experiment?"),
-        (["smoke", "trainer=auto"], "with trainer=auto it is another recipe: give it a directory, such as --kept measured"),
+        (["smoke", "trainer=auto"], "with trainer=auto it is another recipe: give a directory"),
         (["smoke", "optimizer.lr=x", "--kept=k"], "optimizer.lr must be a number, got 'x'"),
         (["smoke", "--kept=file/below"], "cannot write --kept file/below: "),
         (["smoke", "--runs=changed"], "changed/smoke/seed1 began with another configuration: model changed"),

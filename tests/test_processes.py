@@ -268,8 +268,8 @@ def test_what_two_processes_say_of_each_image_comes_together_in_the_order_of_the
 @pytest.mark.real_data
 def test_an_ensemble_learns_in_two_processes_from_last_batches_of_any_size(tmp_path: Path) -> None:
     # Of the last batch with two images, each process has one, and three networks to train.
-    recipe = ["ensemble=3", "data.val_size=4998", "trainer.limit_train_batches=null", "data.batch_size=5000", "test=false"]
-    train(tmp_path / "run", *SHORT, *recipe)
+    batches = ["data.val_size=4998", "data.batch_size=5000", "trainer.limit_train_batches=null"]
+    train(tmp_path / "run", *SHORT, "ensemble=3", *batches, "test=false")
 
 
 @pytest.mark.real_data
