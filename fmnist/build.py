@@ -4,14 +4,14 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from fmnist import launcher, scheduler, speed, trainer_checks
+from fmnist import launcher, scheduler, settings, speed, trainer_checks
 from fmnist.callbacks.dashboard import Dashboard
 from fmnist.checkpoint_io import CheckpointIO
 from fmnist.classifier import Classifier
@@ -22,11 +22,9 @@ from fmnist.errors import UserError
 from fmnist.files import CLASS_NAMES
 from fmnist.launcher import Member
 from fmnist.monitor import monitored
-from fmnist.node import GROUPS, blaming, instantiate, instantiate_each, trusted
+from fmnist.node import blaming, instantiate, instantiate_each
 from fmnist.run_directory import RunDirectory
-from fmnist.signature import check_value
 from fmnist.strategy import Ddp, leave_signals_alone
-from fmnist.suggestion import did_you_mean, keys
 
 # Lightning's advice that does not apply here.
 for _name in ("lightning.pytorch", "lightning.fabric"):
@@ -39,28 +37,13 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
 warnings.filterwarnings("ignore", message=".*sync_dist=True")  # an epoch's figures are of all processes, see metrics.py
 warnings.filterwarnings("ignore", message=".*srun. command is available")  # and not needed, see processes.py
 
-MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
 TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
-SETTINGS: dict[str, Any] = {
-    "seed": int,
-    "threads": int | None,
-    "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
-    "label_smoothing": float,
-    "ensemble": int,
-    "test": bool,
-    "max_jobs": int,
-    "resume": None,  # has done its work when a configuration is looked at: see fmnist.resumption
-    "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
-    "monitor.mode": Literal["max", "min"],
-}
 
 _STRATEGIES: dict[str, Callable[[], Any]] = {  # in the place of Lightning's of the same names
     "ddp": Ddp,
     "ddp_find_unused_parameters_false": Ddp,
     "ddp_find_unused_parameters_true": partial(Ddp, find_unused_parameters=True),
 }
-
-KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
 
 
 def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
@@ -75,7 +58,7 @@ def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
         UserError: A key or a value is wrong.
     """
     speed.prepare()  # here, too: it must come before torch starts its threads
-    check_settings(config)
+    settings.check(config)
     data(config)
     if config.ensemble > config.data.batch_size:
         raise UserError(
@@ -106,30 +89,6 @@ def check_longer(config: DictConfig, max_epochs: int) -> None:
             f"the learning rates of scheduler {config.scheduler._target_} were planned for an end after {max_epochs} "
             f"epochs, and would have been others with trainer.max_epochs={config.trainer.max_epochs}; start a new run"
         )
-
-
-def check_settings(config: DictConfig) -> None:
-    """Checks what stands at the top level.
-
-    Raises:
-        UserError: A key is unknown, or a value wrong.
-    """
-    for key in config:
-        if key not in KEYS:
-            raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
-    if lacking := [key for key in KEYS if key not in config]:
-        raise UserError(f"the configuration lacks {', '.join(lacking)}; is it of another version of this project?")
-    trusted(config)
-    for key, hint in SETTINGS.items():
-        check_value(key, OmegaConf.select(config, key), hint)
-    if not 0 <= config.seed <= MAX_SEED:
-        raise UserError(f"seed must be from 0 to {MAX_SEED}, got {config.seed}")
-    if config.threads is not None and config.threads < 1:
-        raise UserError(f"threads must be at least 1, got {config.threads}")
-    if not 0 <= config.label_smoothing < 1:
-        raise UserError(f"label_smoothing must be at least 0 and below 1, got {config.label_smoothing}")
-    if config.ensemble < 1:
-        raise UserError(f"ensemble must be at least 1 network, got {config.ensemble}")
 
 
 def prepare(config: DictConfig) -> None:

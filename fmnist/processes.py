@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, though not in __all__
 
 PATIENCE = timedelta(minutes=5)  # for processes to come, which import torch from a network drive at worst
+_TALK = ("gloo", "NCCL", "TCPStore", "peer")  # of what errors speak if another process has ended, or does not answer
 _told = False  # whether this process 0 has let its members know of a run
 
 
@@ -71,7 +72,7 @@ def together(run: RunDirectory, config: DictConfig, trainer: "Trainer") -> Itera
         try:
             yield
         except Exception as error:
-            if isinstance(error, UserError) or not _lost(error):
+            if not (isinstance(error, RuntimeError) and any(word in str(error) for word in _TALK)):
                 raise
             failed = _failed(store, me, children)
             if failed is None and me.launcher:  # who has died is the launcher's to tell
@@ -197,11 +198,6 @@ def _wait_for_members(store: "TCPStore", me: Member, children: list[subprocess.P
             time.sleep(0.02)
         if refusal := store.get(key).decode():
             raise UserError(f"process {rank} of {me.size} {refusal}")
-
-
-def _lost(error: Exception) -> bool:
-    """Whether an error is of processes that talk to each other, which one of them has ended; not of this one's work."""
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "peer"))
 
 
 def _dead(children: list[subprocess.Popen[bytes]]) -> str | None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fmnist import build, checkpoint_io
+from fmnist import build, checkpoint_io, settings
 from fmnist.classifier import Classifier
 from fmnist.data import FashionMNIST
 from fmnist.errors import UserError
@@ -85,7 +85,7 @@ def configuration(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Seq
         )
     try:
         config.trust = list(trust)
-        build.check_settings(config)
+        settings.check(config)
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {' '.join(str(error).split())}") from error
     return config
