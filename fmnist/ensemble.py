@@ -45,4 +45,4 @@ def log_mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
         logits: At least one, each [B, num_classes].
     """
     said = torch.stack([each.float().log_softmax(dim=1) for each in logits])
-    return said.logsumexp(dim=0) - math.log(len(said))
+    return said.logsumexp(dim=0) - math.log(len(logits))
