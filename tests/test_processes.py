@@ -302,7 +302,7 @@ def outcome_of_evaluation(run: RunDirectory, split: str) -> dict[str, Any]:
 @pytest.mark.real_data
 def test_two_processes_leave_what_one_leaves(by_two: tuple[RunDirectory, Outcome], tmp_path: Path) -> None:
     run, _ = by_two
-    train(tmp_path / "one", "experiment=smoke", "threads=1")
+    train(tmp_path / "one", "experiment=smoke", "threads=1", "trainer.limit_train_batches=20")  # as many steps
 
     def names(path: Path) -> list[str]:
         files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
