@@ -134,7 +134,7 @@ def test_a_directory_that_holds_something_is_refused_and_stays_as_it_is(
 def test_a_defect_ends_with_its_traceback(
     train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def defective(*_arguments: object) -> None:
+    def defective(*_arguments: object, **_options: object) -> None:
         raise ZeroDivisionError("a defect")
 
     for place in ("fmnist.build.check", "fmnist.build.prepare"):  # before the directory is made, and after
