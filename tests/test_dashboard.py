@@ -118,6 +118,16 @@ def test_features_are_what_goes_into_the_last_layer() -> None:
         features(nn.Conv2d(1, 1, 1), images.float())
 
 
+def test_features_of_a_compiled_network_are_those_of_the_same_one_as_it_is() -> None:
+    network = CNN().eval()
+    images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
+    expected = features(network, images)
+    network.compile(backend="eager")
+    with torch.inference_mode():  # as when testing
+        network(images)
+    torch.testing.assert_close(features(network, images), expected)
+
+
 def test_the_confused_pairs_are_named() -> None:
     text = markdown([(6, 0, 120), (2, 4, 7)], 10_000)
     assert "| Shirt | T-shirt/top | 120 |" in text

@@ -53,7 +53,8 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
     handle = linear[-1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].float().cpu()))
     device = next(network.parameters()).device
     try:
-        with torch.inference_mode():
+        # A network that was compiled before does not call the hook.
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             for batch in torch.split(images, 250):
                 network(batch.to(device))
     finally:
