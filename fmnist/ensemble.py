@@ -13,7 +13,7 @@ class Ensemble(nn.Module):
     That is more accurate than one of them (https://arxiv.org/abs/1612.01474). While training, each network has a part
     of every batch for itself, so that an epoch takes as long as with one. Each then sees but a part of the images in an
     epoch: ``data.batch_size`` and ``trainer.max_epochs`` are to be as many times what one network wants as there are
-    networks. The loss is the mean over the whole batch, so that the gradients of each are smaller by the same number:
+    networks. The loss is the mean over the whole batch, so that the gradients of each are smaller by the same factor:
     to Adam that is nothing, but the learning rate of SGD and ``trainer.gradient_clip_val`` have to make up for it.
 
     Args:

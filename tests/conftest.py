@@ -25,8 +25,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from torch import Tensor, nn
 
-from fmnist import build
+from fmnist import build, export
 from fmnist.data import ImageDataset
 from fmnist.fetch import CACHE, fetch
 from fmnist.run_directory import RunDirectory
@@ -227,3 +228,23 @@ def one_line(outcome: Outcome) -> str:
     assert outcome.err.startswith("error: "), outcome.err
     assert len(outcome.err.splitlines()) == 1, outcome.err
     return outcome.err
+
+
+def export_difference(network: nn.Module, kind: str, images: Tensor) -> float:
+    """The largest difference between probabilities of a network and of itself, exported, in batches of several sizes.
+
+    Args:
+        network: Freshly made; batch norm learns of the first 50 images.
+        kind: Of file, see ``fmnist.export``.
+        images: The others are those that it is asked of.
+    """
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    network.to(memory_format=torch.channels_last)
+    network(images[:50])
+    network.eval()
+    file, given = export.KINDS[kind], images[50:]
+    with torch.no_grad():
+        expected = network(given).softmax(dim=1)
+    return export.check(file.file, file.read(file.write(export.capture(network))), given, expected)

@@ -17,6 +17,7 @@ from fmnist.data import ImageDataset
 from fmnist.model import CNN
 from fmnist.residual import ResidualCNN
 from fmnist.speed import has_bf16
+from tests.conftest import export_difference
 
 
 def images(count: int, seed: int = 0) -> Tensor:
@@ -159,18 +160,8 @@ def test_dropout_is_for_training_alone() -> None:
 @pytest.mark.parametrize("stem", [{}, {"stem_stride": 2}, {"fixed_stem": True}], ids=["plain", "quick", "fixed"])
 @pytest.mark.parametrize("kind", export.KINDS)
 def test_an_exported_one_says_the_same_for_any_batch_size(kind: str, stem: dict[str, Any]) -> None:
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
-        pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    network = ResidualCNN(dropout=0.2, **stem).to(memory_format=torch.channels_last)
-    network(images(50))
-    network.eval()
-    file, given = export.KINDS[kind], images(300, seed=1)
-    with torch.no_grad():
-        expected = network(given).softmax(dim=1)
-    content = file.write(export.capture(network))
-    assert export.check(file.file, file.read(content), given, expected) < 1e-5
+    assert export_difference(ResidualCNN(dropout=0.2, **stem), kind, images(350)) < 1e-5
 
 
 @pytest.mark.skipif(not has_bf16(), reason="the processor does not calculate in bf16")
