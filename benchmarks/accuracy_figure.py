@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.process import ROOT
-from fmnist.tables import Table
+from fmnist.sweeps.tables import Table
 
 PUBLISHED = ROOT / "benchmarks/published.csv"
 OURS, THEIRS = "#c43c00", "#1f4e8c"  # they differ also to the colour-blind, and in print

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.process import ROOT, python
-from fmnist.machine import processor
+from fmnist.runs.provenance import processor
 
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
 LOAD = """

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.peer import Settings, main
-from fmnist import speed
-from fmnist.data import ImageDataset
+from fmnist.data.fashion_mnist import ImageDataset
 from fmnist.fetch import CACHE
-from fmnist.model import CNN
+from fmnist.networks.cnn import CNN
+from fmnist.training import speed
 
 
 def epochs(settings: Settings) -> list[float]:

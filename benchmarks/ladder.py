@@ -15,10 +15,10 @@ from benchmarks.measure import KEPT, NEW
 from benchmarks.process import ROOT
 from benchmarks.report import fill
 from fmnist import results
-from fmnist.command_line import refusing
-from fmnist.errors import UserError
-from fmnist.measurement import Summary, summaries
-from fmnist.tables import Table, markdown_rows
+from fmnist.cli.command_line import refusing
+from fmnist.config.errors import UserError
+from fmnist.sweeps.measurement import Summary, summaries
+from fmnist.sweeps.tables import Table, markdown_rows
 
 FIGURE = ROOT / "docs/accuracy.png"
 README, DOCUMENT, EXPERIMENTS = ROOT / "README.md", ROOT / "docs/accuracy.md", ROOT / "conf/experiment"

@@ -19,12 +19,12 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.bench import peer
 from benchmarks.process import ROOT, python
-from fmnist import resumption
-from fmnist.command_line import CONF, refusing
-from fmnist.errors import UserError
-from fmnist.machine import source
-from fmnist.measurement import Measurement
-from fmnist.run_directory import RunDirectory
+from fmnist.cli.command_line import CONF, refusing
+from fmnist.config.errors import UserError
+from fmnist.runs import resume
+from fmnist.runs.provenance import source
+from fmnist.runs.run_directory import RunDirectory
+from fmnist.sweeps.measurement import Measurement
 
 KEPT = ROOT / "benchmarks/results/runs"
 NEW = ROOT / "runs/kept"  # git does not look here, so that the source stays as committed while runs are made
@@ -69,7 +69,7 @@ def check(job: Job, overrides: Sequence[str], runs: Path) -> None:
     run = directory(job, runs)
     build.check(config, run)
     if run.hydra.is_dir():
-        resumption.check_same(run, config)
+        resume.check_same(run, config)
 
 
 def kept(job: Job, place: Path) -> Path | None:

@@ -7,7 +7,7 @@ command line has been accepted.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmnist.trained import load
+    from fmnist.inference.trained import load
 
 __all__ = ["load"]
 
@@ -15,7 +15,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Imports ``load`` when it is used."""
     if name == "load":
-        from fmnist.trained import load
+        from fmnist.inference.trained import load
 
         return load
     raise AttributeError(f"module 'fmnist' has no attribute '{name}'")

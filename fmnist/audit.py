@@ -21,15 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from fmnist import arguments, atomic
-from fmnist.errors import UserError
-from fmnist.files import CLASS_NAMES
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.data.files import CLASS_NAMES
+from fmnist.runs import atomic
+from fmnist.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fmnist.audit_text import Findings
+    from fmnist.data_quality.audit_report import Findings
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,11 @@ SHOWN = 40  # pairs or images in a gallery
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = arguments.option("run directories; their networks judge: runs=[<run>,<run>]", default=())
-    output: Path = arguments.option("directory for what is found", default=Path("runs/audit"))
-    data_dir: Path | None = arguments.option("directory of the data set, if not the project's cache", default=None)
-    checkpoint: Literal["best", "last"] = arguments.option("of each run, best or last", default="best")
-    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
+    runs: tuple[str, ...] = options.option("run directories; their networks judge: runs=[<run>,<run>]", default=())
+    output: Path = options.option("directory for what is found", default=Path("runs/audit"))
+    data_dir: Path | None = options.option("directory of the data set, if not the project's cache", default=None)
+    checkpoint: Literal["best", "last"] = options.option("of each run, best or last", default="best")
+    trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 def audit(options: Options) -> None:
@@ -51,7 +52,7 @@ def audit(options: Options) -> None:
     Raises:
         UserError: There is no such run, or the output directory cannot be written.
     """
-    runs = [RunDirectory(os.path.expanduser(run)) for run in options.runs]  # noqa: PTH111 (as in fmnist.arguments)
+    runs = [RunDirectory(os.path.expanduser(run)) for run in options.runs]  # noqa: PTH111 (as in fmnist.cli.options)
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("runs: a run is given twice, and its network would count twice")
     for run in runs:
@@ -60,24 +61,25 @@ def audit(options: Options) -> None:
 
     import torch  # takes seconds
 
-    from fmnist import audit_text, doubtful_labels, fetch
-    from fmnist.data import ImageDataset
-    from fmnist.overlap import Overlap
+    from fmnist import fetch
+    from fmnist.data.fashion_mnist import ImageDataset
+    from fmnist.data_quality import audit_report, label_issues
+    from fmnist.data_quality.overlap import Overlap
 
     directory = fetch.fetch() if options.data_dir is None else options.data_dir
     train, test = (ImageDataset.read(directory, prefix) for prefix in ("train", "t10k"))
     images = torch.cat([train.images, test.images])
     verdicts, doubts = None, []
     if runs:
-        verdicts = doubtful_labels.ask(runs, images, directory, checkpoint=options.checkpoint, trust=options.trust)
-        doubts = doubtful_labels.doubtful(verdicts, torch.cat([train.labels, test.labels]))
+        verdicts = label_issues.ask(runs, images, directory, checkpoint=options.checkpoint, trust=options.trust)
+        doubts = label_issues.doubtful(verdicts, torch.cat([train.labels, test.labels]))
     log.info("looking for duplicates among %s images, which takes minutes", f"{len(images):,}")
-    found = audit_text.Findings(Overlap.of(train, test), [str(run.shown) for run in runs], verdicts, doubts)
+    found = audit_report.Findings(Overlap.of(train, test), [str(run.shown) for run in runs], verdicts, doubts)
     try:
         _write(options.output, found, images)
     except OSError as error:
         raise UserError(f"cannot write {options.output}: {error.strerror}") from error
-    log.info(audit_text.terminal(found))
+    log.info(audit_report.terminal(found))
     log.info("\n%-20s %s", "report", options.output / "report.md")
 
 
@@ -90,8 +92,8 @@ def _check_writable(directory: Path) -> None:
 
 
 def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
-    from fmnist import audit_figures, audit_text
-    from fmnist.overlap import NEAR, Place
+    from fmnist.data_quality import audit_figures, audit_report
+    from fmnist.data_quality.overlap import NEAR, Place
 
     overlap = found.overlap
     drawn = {"distances.png": (audit_figures.distances(overlap), "How many pairs there are up to which distance")}
@@ -119,7 +121,7 @@ def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
     for name, (figure, _) in drawn.items():
         atomic.write_figure(directory / name, figure)
     pictures = {name: title for name, (_, title) in drawn.items()}
-    atomic.write(directory / "report.md", audit_text.markdown(found, pictures).encode())  # last: the others are there
+    atomic.write(directory / "report.md", audit_report.markdown(found, pictures).encode())  # last: the others are there
 
 
 def _picture(place: str) -> str:
@@ -171,4 +173,4 @@ def _first(count: int) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run(audit, Options)
+    options.run(audit, Options)

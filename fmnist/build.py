@@ -11,20 +11,22 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig
 
-from fmnist import launcher, scheduler, settings, speed, trainer_checks
-from fmnist.callbacks.dashboard import Dashboard
-from fmnist.checkpoint_io import CheckpointIO
-from fmnist.classifier import Classifier
-from fmnist.cluster import Cluster
-from fmnist.data import FashionMNIST
-from fmnist.ensemble import Ensemble
-from fmnist.errors import UserError
-from fmnist.files import CLASS_NAMES
-from fmnist.launcher import Member
-from fmnist.monitor import monitored
-from fmnist.node import blaming, instantiate, instantiate_each
-from fmnist.run_directory import RunDirectory
-from fmnist.strategy import Ddp, leave_signals_alone
+from fmnist.config import settings
+from fmnist.config.errors import UserError
+from fmnist.config.instantiate import blaming, instantiate, instantiate_each
+from fmnist.config.monitor import monitored
+from fmnist.dashboard.callback import Dashboard
+from fmnist.data.fashion_mnist import FashionMNIST
+from fmnist.data.files import CLASS_NAMES
+from fmnist.distributed import process_info
+from fmnist.distributed.cluster_environment import Cluster
+from fmnist.distributed.ddp import Ddp, leave_signals_alone
+from fmnist.distributed.process_info import Member
+from fmnist.networks.ensemble import Ensemble
+from fmnist.runs.checkpoint_io import CheckpointIO
+from fmnist.runs.run_directory import RunDirectory
+from fmnist.training import scheduler, speed, trainer_options
+from fmnist.training.classifier import Classifier
 
 # Lightning's advice that does not apply here.
 for _name in ("lightning.pytorch", "lightning.fabric"):
@@ -66,7 +68,7 @@ def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
             f"{config.data.batch_size}"
         )
     classifier(config)
-    trainer(config if here else trainer_checks.anywhere(config), run)
+    trainer(config if here else trainer_options.anywhere(config), run)
 
 
 def check_longer(config: DictConfig, max_epochs: int) -> None:
@@ -94,9 +96,9 @@ def check_longer(config: DictConfig, max_epochs: int) -> None:
 def prepare(config: DictConfig) -> None:
     """Sets what belongs to the whole process: speed, the number of threads, the seed of the initial weights."""
     speed.prepare()
-    given = launcher.cores()
+    given = process_info.cores()
     # srun gives each process its own cores; else those of the machine, or of the job, are for all of them.
-    sharing = 1 if given and launcher.this().launcher == "srun" else trainer_checks.processes_here(config)
+    sharing = 1 if given and process_info.this().launcher == "srun" else trainer_options.processes_here(config)
     torch.set_num_threads(config.threads or max(1, min(given or TORCHS_THREADS, TORCHS_THREADS) // sharing))
     seed_everything(config.seed, verbose=False)
 
@@ -143,8 +145,8 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
         run: Its directory.
         member: Which of its processes this is; None for process 0, or for what the launcher says.
     """
-    trainer_checks.check(config)
-    member = member or launcher.this()
+    trainer_options.check(config)
+    member = member or process_info.this()
     config = config.copy()
     config.monitor.metric = monitored(config)
     callbacks: list[Callback] = instantiate_each(config, "callbacks")
@@ -167,7 +169,7 @@ def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None)
         default_root_dir=str(run.path),
         plugins=[CheckpointIO(), Cluster(member)],
     )
-    trainer_checks.check_processes(config, result, member)
+    trainer_options.check_processes(config, result, member)
     leave_signals_alone(result)
     return result
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fmnist import arguments
-from fmnist.errors import UserError
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ RUNS = Path("runs")  # where train.py puts them
 
 @dataclass(frozen=True)
 class Options:
-    run: Path | None = arguments.option("the run directory, if not the newest finished one under runs/", default=None)
-    checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
-    host: str = arguments.option("address to listen on; 0.0.0.0 shows the page to the whole network", default=LOOPBACK)
-    port: int = arguments.option("port of the page, from 1 to 65535", default=7860)
-    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
+    run: Path | None = options.option("the run directory, if not the newest finished one under runs/", default=None)
+    checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
+    host: str = options.option("address to listen on; 0.0.0.0 shows the page to the whole network", default=LOOPBACK)
+    port: int = options.option("port of the page, from 1 to 65535", default=7860)
+    trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 def demo(options: Options) -> None:
@@ -42,10 +42,7 @@ def demo(options: Options) -> None:
     run = RunDirectory(options.run or newest_run(RUNS))
     with tempfile.TemporaryDirectory(prefix="fmnist-demo-") as uploads:
         _import_gradio(uploads, options.host)
-        from fmnist import (  # imports torch, which takes seconds: only now, when all else is known to be there
-            demo_page,
-            trained,
-        )
+        from fmnist.inference import demo_page, trained
 
         network = trained.load(run.path, options.checkpoint, options.trust)
         description = describe(run, options.checkpoint)
@@ -123,4 +120,4 @@ def _check_address(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run(demo, Options)
+    options.run(demo, Options)

@@ -63,8 +63,8 @@ def _made(subject: str, check: Check) -> Iterator[Finding]:
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a run may be called anything
     try:
-        from fmnist import arguments
+        from fmnist.cli import options
     except Exception:  # without its packages the project cannot read a command line, but the checks can be made
         examine(Options())
     else:
-        arguments.run(examine, Options)
+        options.run(examine, Options)

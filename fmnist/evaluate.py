@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fmnist import arguments, atomic
-from fmnist.errors import UserError
-from fmnist.files import CLASS_NAMES
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.data.files import CLASS_NAMES
+from fmnist.runs import atomic
+from fmnist.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from fmnist.evaluation import Evaluation
+    from fmnist.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,14 @@ SHOWN = 40  # mistakes in the gallery
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = arguments.option("the run directory")
-    split: Literal["test", "val", "train"] = arguments.option("test, val or train", default="test")
-    checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
-    tta: Literal["none", "flip", "shift", "flip_shift"] = arguments.option(
+    run: Path = options.option("the run directory")
+    split: Literal["test", "val", "train"] = options.option("test, val or train", default="test")
+    checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
+    tta: Literal["none", "flip", "shift", "flip_shift"] = options.option(
         "variants of each image to average over: none, flip, shift or flip_shift", default="none"
     )
-    data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
-    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
+    data_dir: Path | None = options.option("directory of the data set, if it has moved since", default=None)
+    trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 def evaluate(options: Options) -> Path:
@@ -55,8 +56,9 @@ def evaluate(options: Options) -> Path:
         UserError: There is no such run or checkpoint, or the directory cannot be written.
     """
     # These import torch, which takes seconds: only now, when the arguments have been read.
-    from fmnist import build, trained, tta
-    from fmnist.evaluation import Evaluation
+    from fmnist import build
+    from fmnist.inference import trained, tta
+    from fmnist.training.evaluation import Evaluation
 
     run = RunDirectory(options.run)
     config = trained.configuration(run, options.checkpoint, options.trust)
@@ -90,7 +92,7 @@ def evaluate(options: Options) -> Path:
 
 
 def _write(directory: Path, evaluation: "Evaluation", subject: str) -> None:
-    from fmnist import figures
+    from fmnist.dashboard import figures
     from fmnist.dashboard.mistakes import gallery
 
     columns = evaluation.per_class()
@@ -141,4 +143,4 @@ def _pairs(evaluation: "Evaluation") -> str:
 
 
 if __name__ == "__main__":
-    arguments.run(evaluate, Options)
+    options.run(evaluate, Options)

@@ -18,10 +18,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fmnist import arguments, atomic
-from fmnist.errors import UserError
-from fmnist.files import CLASS_NAMES
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.data.files import CLASS_NAMES
+from fmnist.runs import atomic
+from fmnist.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,12 +36,12 @@ TOLERANCE = 1e-4  # of a probability; adding the same numbers in another order m
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = arguments.option("the run directory")
-    checkpoint: Literal["best", "last"] = arguments.option("best or last", default="best")
-    format: Literal["onnx", "torch", "both"] = arguments.option("onnx, torch or both", default="both")
-    output: Path | None = arguments.option("directory to write to, if not export/ in the run directory", default=None)
-    data_dir: Path | None = arguments.option("directory of the data set, if it has moved since", default=None)
-    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
+    run: Path = options.option("the run directory")
+    checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
+    format: Literal["onnx", "torch", "both"] = options.option("onnx, torch or both", default="both")
+    output: Path | None = options.option("directory to write to, if not export/ in the run directory", default=None)
+    data_dir: Path | None = options.option("directory of the data set, if it has moved since", default=None)
+    trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 class Kind(NamedTuple):
@@ -66,7 +67,9 @@ def export(options: Options) -> Path:
     directory = options.output or run.export
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; the export needs a directory")
-    from fmnist import trained  # imports torch, which takes seconds: only now, when the arguments have been read
+    from fmnist.inference import (
+        trained,  # imports torch, which takes seconds: only now, when the arguments have been read
+    )
 
     config = trained.configuration(run, options.checkpoint, options.trust)
     network = trained.load(run.path, options.checkpoint, options.trust)
@@ -216,4 +219,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    arguments.run(export, Options)
+    options.run(export, Options)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fmnist import atomic, files
-from fmnist.errors import UserError
+from fmnist.config.errors import UserError
+from fmnist.data import files
+from fmnist.runs import atomic
 
 log = logging.getLogger(__name__)
 

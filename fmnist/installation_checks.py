@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from fmnist.finding import REINSTALL, Finding
-from fmnist.machine import ROOT
+from fmnist.runs.provenance import ROOT
 
 LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "pyproject.toml"
 OLDEST, NEWEST = (3, 11), (3, 13)  # the Pythons that the locked packages have wheels for
@@ -40,10 +40,10 @@ def packages() -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
 
-    from fmnist import machine
     from fmnist.advisories import locked
+    from fmnist.runs import provenance
 
-    installed = {str(canonicalize_name(name)): version for name, version in machine.versions().items()}
+    installed = {str(canonicalize_name(name)): version for name, version in provenance.versions().items()}
     cpu_build = "+" in installed.get("torch", "")
     wanted = {
         str(canonicalize_name(package.name)): package.version

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fmnist.finding import Finding
 
 if TYPE_CHECKING:
-    from fmnist.run_directory import RunDirectory
+    from fmnist.runs.run_directory import RunDirectory
 
 RUN_SIZE, DATA_SIZE = 5e6, 55e6  # bytes
 FEW = 100  # runs: with less room than that it is time to make some
@@ -23,8 +23,9 @@ NAMED = 3  # unfinished runs that are named before they are only counted
 
 def data(data_dir: Path | None) -> Iterator[Finding]:
     """Whether the data set is there, and the official one. What the project's own cache lacks will be fetched."""
-    from fmnist import fetch, files
-    from fmnist.errors import UserError
+    from fmnist import fetch
+    from fmnist.config.errors import UserError
+    from fmnist.data import files
 
     directory = fetch.CACHE if data_dir is None else data_dir
     try:
@@ -76,7 +77,7 @@ def writable(runs: Path) -> Iterator[Finding]:
 
 def runs(directory: Path) -> Iterator[Finding]:
     """Runs that did not finish: the newest, each with the command that continues it, and how many there are."""
-    from fmnist.run_directory import RunDirectory
+    from fmnist.runs.run_directory import RunDirectory
 
     starts = [*directory.glob("train/*/*/.hydra"), *directory.glob("sweeps/*/*/*/.hydra")]
     newest_first = sorted(starts, key=lambda start: start.stat().st_mtime, reverse=True)
@@ -95,8 +96,8 @@ def runs(directory: Path) -> Iterator[Finding]:
 
 def _end(run: RunDirectory) -> str:
     """How a run ended that did not finish."""
-    from fmnist import manifest
-    from fmnist.errors import UserError
+    from fmnist.config.errors import UserError
+    from fmnist.runs import manifest
 
     try:
         record = run.read_manifest() or {}

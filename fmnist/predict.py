@@ -22,16 +22,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist import arguments, atomic, files, inspection, picture_files, pictures
-from fmnist.arguments import option
-from fmnist.errors import UserError
-from fmnist.inspection import Inspection, printable
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.cli.options import option
+from fmnist.config.errors import UserError
+from fmnist.data import files
+from fmnist.inference import picture_files, pictures, prediction
+from fmnist.inference.prediction import Inspection, printable
+from fmnist.runs import atomic
+from fmnist.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMATS = {"table": inspection.table, "json": inspection.as_json, "csv": inspection.as_csv}
+FORMATS = {"table": prediction.table, "json": prediction.as_json, "csv": prediction.as_csv}
 ROWS = 20  # pictures that are drawn: more would make an image that nobody can look at
 THUMBNAIL = 260  # pixels: twice the size at which originals are drawn
 
@@ -47,7 +50,7 @@ class Options:
     format: Literal["table", "json", "csv"] = option("of what is printed: table, json or csv", default="table")
     data_dir: Path | None = option("directory of the data set, for index=, if it has moved since", default=None)
     picture: Path | None = option("the PNG to draw; left out: <run>/predictions/<UTC time>.png", default=None)
-    trust: tuple[str, ...] = option(arguments.TRUST, default=())
+    trust: tuple[str, ...] = option(options.TRUST, default=())
 
 
 class Question(NamedTuple):
@@ -70,7 +73,7 @@ def main(options: Options) -> None:
     questions, failed = about_files(paths)
     if questions or indices:
         # torch takes seconds to import: not before there is something to ask.
-        from fmnist import trained
+        from fmnist.inference import trained
 
         network = trained.load(options.run, options.checkpoint, options.trust)
         questions += about_test_images(options, indices)
@@ -134,7 +137,7 @@ def about_test_images(options: Options, indices: Sequence[int]) -> list[Question
     """Takes images from the official test set, from where the run had it."""
     if not indices:
         return []
-    from fmnist import trained
+    from fmnist.inference import trained
 
     config = trained.configuration(RunDirectory(options.run), options.checkpoint, options.trust)
     dataset = trained.data(config, "test", options.data_dir).test_set
@@ -150,7 +153,7 @@ def ask(network: "nn.Module", questions: Sequence[Question]) -> list[Inspection]
     """Puts the questions to the network."""
     import torch
 
-    from fmnist import trained
+    from fmnist.inference import trained
 
     images = torch.from_numpy(np.stack([question.seen for question in questions]))[:, None]
     return [
@@ -168,7 +171,7 @@ def draw(inspections: Sequence[Inspection], options: Options) -> Path:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a file's name: a box is drawn instead
-        inspection.figure(inspections).savefig(content, format="png")
+        prediction.figure(inspections).savefig(content, format="png")
     name = f"{datetime.now(UTC):%Y-%m-%d_%H-%M-%S-%f}.png"
     path = options.picture or RunDirectory(options.run).predictions / name
     try:
@@ -181,4 +184,4 @@ def draw(inspections: Sequence[Inspection], options: Options) -> Path:
 
 
 if __name__ == "__main__":
-    arguments.run(main, Options)
+    options.run(main, Options)

@@ -14,17 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist import arguments, atomic, ranking, report_text, sweep_directory
-from fmnist.errors import UserError
-from fmnist.ranking import SEED, Ranking
-from fmnist.sweep_directory import SweepDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.runs import atomic
+from fmnist.sweeps import ranking, report_text, sweep_directory
+from fmnist.sweeps.ranking import SEED, Ranking
+from fmnist.sweeps.sweep_directory import SweepDirectory
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    sweep: Path = arguments.option("directory of a sweep, below runs/sweeps")
+    sweep: Path = options.option("directory of a sweep, below runs/sweeps")
 
 
 def main(options: Options) -> None:
@@ -59,7 +61,7 @@ def _write(sweep: SweepDirectory, ranks: Ranking) -> None:
     try:
         atomic.write_csv(path / "report.csv", *_runs(sweep, ranks))
         if ranks.best:
-            from fmnist import sweep_figures  # imports matplotlib, which takes half a second
+            from fmnist.sweeps import sweep_figures  # imports matplotlib, which takes half a second
 
             atomic.write_figure(path / "report.png", sweep_figures.draw(ranks))
         atomic.write(path / "report.md", report_text.markdown(sweep, ranks).encode())
@@ -89,4 +91,4 @@ def _runs(sweep: SweepDirectory, ranks: Ranking) -> tuple[list[str], Iterator[li
 
 
 if __name__ == "__main__":
-    arguments.run(main, Options)
+    options.run(main, Options)

@@ -12,10 +12,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist import arguments, claim, manifest, resumption
-from fmnist.errors import UserError
-from fmnist.machine import ROOT
-from fmnist.run_directory import RunDirectory
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.runs import create, manifest, resume
+from fmnist.runs.provenance import ROOT
+from fmnist.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ def _new_directory() -> Path:
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = arguments.option("directory of a finished run")
-    to: Path | None = arguments.option("directory for the repetition, if not below runs/reproductions", default=None)
-    trust: tuple[str, ...] = arguments.option(arguments.TRUST, default=())
+    run: Path = options.option("directory of a finished run")
+    to: Path | None = options.option("directory for the repetition, if not below runs/reproductions", default=None)
+    trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 def main(options: Options) -> None:
@@ -48,10 +49,10 @@ def repeat(run: RunDirectory, again: RunDirectory, trust: tuple[str, ...] = ()) 
 
     To repeat a run is to continue one that has not begun: one that has nothing but the configuration.
     """
-    config = resumption.configuration(run)
+    config = resume.configuration(run)
     if not run.finished:
         raise UserError(f"{run.shown} has not finished, so that it has no figures yet; to go on:  {run.resume_command}")
-    claim.for_run(again, {path.name: path.read_text() for path in run.hydra.iterdir()})
+    create.for_run(again, {path.name: path.read_text() for path in run.hydra.iterdir()})
     command = [
         f'resume="{again.path}"',
         f"trainer.max_epochs={config.trainer.max_epochs}",
@@ -88,4 +89,4 @@ def compare(run: RunDirectory, again: RunDirectory) -> bool:
 
 
 if __name__ == "__main__":
-    arguments.run(main, Options)
+    options.run(main, Options)

@@ -16,21 +16,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist import arguments, atomic, claim
-from fmnist.errors import UserError
-from fmnist.measurement import Measurement, Summary, summaries
-from fmnist.ranking import Statistic
-from fmnist.run_directory import RunDirectory
-from fmnist.tables import Table, aligned, escaped, markdown_rows
+from fmnist.cli import options
+from fmnist.config.errors import UserError
+from fmnist.runs import atomic, create
+from fmnist.runs.run_directory import RunDirectory
+from fmnist.sweeps.measurement import Measurement, Summary, summaries
+from fmnist.sweeps.ranking import Statistic
+from fmnist.sweeps.tables import Table, aligned, escaped, markdown_rows
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = arguments.option("run directories, kept JSON files, or directories that hold some of them")
-    keep: Path | None = arguments.option("directory to keep a JSON file of each run in", default=None)
-    output: Path | None = arguments.option("Markdown file to write the table to", default=None)
+    runs: tuple[str, ...] = options.option("run directories, kept JSON files, or directories that hold some of them")
+    keep: Path | None = options.option("directory to keep a JSON file of each run in", default=None)
+    output: Path | None = options.option("Markdown file to write the table to", default=None)
 
 
 def main(options: Options) -> None:
@@ -108,7 +109,7 @@ def keep(measurements: Iterable[Measurement], directory: Path) -> None:
 def file_name(measurement: Measurement) -> str:
     """Of the JSON file that is kept of a run."""
     name = "+".join(measurement.recipe).removeprefix("experiment=") or "defaults"
-    return f"{claim.typeable(name)}-seed{measurement.seed}.json"
+    return f"{create.typeable(name)}-seed{measurement.seed}.json"
 
 
 def ambiguous(recipe: Summary) -> list[str]:
@@ -166,4 +167,4 @@ def percent(accuracy: Statistic | None) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run(main, Options)
+    options.run(main, Options)

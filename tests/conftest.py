@@ -28,9 +28,9 @@ from selenium.webdriver.chrome.service import Service
 from torch import Tensor, nn
 
 from fmnist import build, export
-from fmnist.data import ImageDataset
+from fmnist.data.fashion_mnist import ImageDataset
 from fmnist.fetch import CACHE, fetch
-from fmnist.run_directory import RunDirectory
+from fmnist.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 

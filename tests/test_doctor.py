@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from fmnist import dependencies, fetch, files, installation_checks, machine, place_checks
+from fmnist import dependencies, fetch, installation_checks, place_checks
 from fmnist.advisories import Package
+from fmnist.data import files
 from fmnist.doctor import Options, examine
 from fmnist.finding import Finding
-from fmnist.run_directory import RunDirectory
+from fmnist.runs import provenance
+from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT, one_line, run_command
 
 
@@ -56,7 +58,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     def call(lock: str, **versions: str) -> None:
         (tmp_path / "a.lock").write_text("".join(f"{line} \\\n    --hash=sha256:00\n" for line in lock.split(", ")))
         monkeypatch.setattr(installation_checks, "LOCK", tmp_path / "a.lock")
-        monkeypatch.setattr(machine, "versions", lambda: versions)
+        monkeypatch.setattr(provenance, "versions", lambda: versions)
 
     return call
 
@@ -115,9 +117,9 @@ def test_the_version_that_is_imported_counts_and_what_pip_left_behind_does_not(
     (tmp_path / "torch-1.0.dist-info").mkdir()
     (tmp_path / "torch-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
     (tmp_path / "interrupted-1.0.dist-info").mkdir()
-    before = machine.versions()
+    before = provenance.versions()
     monkeypatch.syspath_prepend(tmp_path)
-    assert machine.versions() == {**before, "torch": "1.0"}
+    assert provenance.versions() == {**before, "torch": "1.0"}
 
 
 # What torch computes with
@@ -338,7 +340,7 @@ def test_of_many_unfinished_runs_the_newest_are_named(make_run: Callable[..., Ru
 def test_a_check_that_breaks_does_not_keep_the_others_from_being_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "versions", lambda: 1 / 0)
+    monkeypatch.setattr(provenance, "versions", lambda: 1 / 0)
     with pytest.raises(SystemExit) as end:
         examine(Options(runs=tmp_path))
     assert end.value.code == 1

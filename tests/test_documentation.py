@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from benchmarks import measure
-from fmnist import arguments, build
-from fmnist.run_directory import RunDirectory
+from fmnist import build
+from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -47,7 +47,7 @@ def test_every_command_of_the_documents_works(
         command = ["python", *command[command.index("train.py") :]]
     if command[1:2] == ["-m"] and command[2].startswith("fmnist."):
         options = importlib.import_module(command[2]).Options
-        arguments.read(options, command[3:])
+        options.read(options, command[3:])
         return
     if command[0] == "make":
         assert {argument for argument in command[1:] if "=" not in argument} <= TARGETS

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmnist.data import ImageDataset
-from fmnist.evaluation import Evaluation
-from fmnist.files import CLASS_NAMES
-from fmnist.model import CNN
+from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.files import CLASS_NAMES
+from fmnist.networks.cnn import CNN
+from fmnist.training.evaluation import Evaluation
 
 pytestmark = pytest.mark.real_data
 

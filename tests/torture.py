@@ -39,9 +39,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-import fmnist.session  # noqa: F401 (with all that a run imports, once, before the processes part)
-from fmnist import arguments, build, description, fetch, files, results  # noqa: F401
-from fmnist.run_directory import RunDirectory
+import fmnist.runs.session  # noqa: F401 (with all that a run imports, once, before the processes part)
+from fmnist import fetch
+from fmnist.cli import options
+from fmnist.data import files
+from fmnist.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("kill", "operation", "fetch", "signal", "full", "readonly")
@@ -83,7 +85,11 @@ VARIANTS = [
     ["optimizer=sgd", "scheduler=onecycle", "test=false"],
     ["callbacks.early_stopping.patience=1", "optimizer.lr=0.3"],  # stops early
     ["logger=csv", "monitor.metric=val/loss", "monitor.mode=min"],
-    ["+callbacks.ema={_target_:fmnist.callbacks.ema.EMA,decay:0.8}", "scheduler=linear", "label_smoothing=0.1"],
+    [
+        "+callbacks.ema={_target_:fmnist.training.callbacks.ema.EMA,decay:0.8}",
+        "scheduler=linear",
+        "label_smoothing=0.1",
+    ],
     ["ensemble=3", "data.batch_size=7"],  # parts of 3, 2 and 2 images
 ]
 
@@ -381,8 +387,8 @@ def _undisturbed(directory: Path, settings: list[str]) -> tuple[dict[str, Any], 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    kills: int = arguments.option("number of cases", default=200)
-    seed: int = arguments.option("of the choice of moments", default=0)
+    kills: int = options.option("number of cases", default=200)
+    seed: int = options.option("of the choice of moments", default=0)
 
 
 def main(options: Options) -> None:
@@ -397,4 +403,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run(main, Options)
+    options.run(main, Options)

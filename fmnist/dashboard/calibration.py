@@ -1,6 +1,6 @@
 """Whether the network is right as often as it says."""
 
-from fmnist import figures
+from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Moment, Panel, View
 
 

@@ -1,8 +1,8 @@
 """The confusion matrix, which grows a diagonal as training goes on."""
 
-from fmnist import figures
+from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
 
 
 class ConfusionMatrix(Panel):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
 
 
 class Embedding(Panel):

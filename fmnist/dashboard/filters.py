@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from fmnist import figures
-from fmnist.cosine import CosineFilters
+from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.networks.cosine import CosineFilters
 
 
 class Filters(Panel):

@@ -2,10 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from fmnist import figures
+from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.evaluation import Evaluation
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
+from fmnist.training.evaluation import Evaluation
 
 
 class Mistakes(Panel):

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from fmnist.data import FashionMNIST
-from fmnist.evaluation import Evaluation
+from fmnist.data.fashion_mnist import FashionMNIST
+from fmnist.training.evaluation import Evaluation
 
 DESCRIPTION = {"val": "validation set", "test": "test set"}
 

@@ -1,7 +1,7 @@
 """Precision, recall and F1 of each class, as curves over the epochs."""
 
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
 
 MEASURES = ("precision", "recall", "f1")
 

@@ -1,7 +1,7 @@
 """Precision against recall of each class, as its threshold is moved."""
 
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
 
 THRESHOLDS = 127
 

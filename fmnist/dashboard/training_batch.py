@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from fmnist import figures
+from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.files import CLASS_NAMES
+from fmnist.data.files import CLASS_NAMES
 
 
 class TrainingBatch(Panel):

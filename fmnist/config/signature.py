@@ -1,0 +1,88 @@
+"""Values from a configuration, held against the signatures that they are meant for."""
+
+import inspect
+import types
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from typing import Any, Literal
+
+from typeguard import TypeCheckError, check_type
+
+from fmnist.config.errors import UserError
+from fmnist.config.suggestion import did_you_mean
+
+
+def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
+    """Checks that a constructor takes the arguments that a node gives it.
+
+    Containers are left to the constructor if it takes any.
+
+    Args:
+        key: Full name of the node, for messages.
+        target: The class.
+        given: The node's arguments.
+
+    Raises:
+        UserError: An argument is unknown, or a value does not fit its annotation.
+    """
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
+    for name, value in given.items():
+        if name not in parameters:
+            raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
+        hint = hints.get(name, Any)
+        plain = value is None or isinstance(value, bool | int | float | str)
+        if plain or (_alternatives(hint) and not any(map(_is_container, _members(hint)))):
+            check_value(f"{key}.{name}", value, hint)
+
+
+def check_value(key: str, value: object, hint: Any) -> None:
+    """Checks a plain value against a type hint.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    # bool is a subclass of int, but 'true' epochs are a mistake.
+    fits = not isinstance(value, bool) or hint is Any or bool in _members(hint) or value in _members(hint)
+    try:
+        check_type(value, hint)
+    except TypeCheckError:
+        fits = False
+    if not fits:
+        allowed = _alternatives(hint)
+        raise UserError(f"{key} must be {' or '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    Sequence[int]: "a list of whole numbers, such as [32,64]",
+}
+
+
+def _alternatives(hint: Any) -> list[str]:
+    """The members of a type hint that can be typed on a command line, in a user's words."""
+    members = [member for member in _members(hint) if member is not int or float not in _members(hint)]
+    names = [_WORDS.get(member, member if isinstance(member, str | int) else "") for member in members]
+    return list(dict.fromkeys(str(name) for name in names if name != ""))
+
+
+def _members(hint: Any) -> list[Any]:
+    """The types and values that a hint admits, with unions and Literals taken apart."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return list(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return [member for argument in arguments for member in _members(argument)]
+    return [hint]
+
+
+def _is_container(member: Any) -> bool:
+    """Whether lists or mappings may be such, as far as can be seen."""
+    kind = typing.get_origin(member) or member
+    if not isinstance(kind, type):
+        return not isinstance(kind, bool | int | float | str)  # of a Literal, which is none
+    return kind in (object, Iterable, Collection) or (issubclass(kind, Sequence | Mapping | Set) and kind is not str)

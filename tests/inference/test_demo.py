@@ -1,0 +1,279 @@
+"""The page in the browser: what it shows is what the network says, and rubbish is answered in words."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from selenium.webdriver import Chrome
+from torch import nn
+
+import fmnist
+from fmnist import demo
+from fmnist.config.errors import UserError
+from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.files import CLASS_NAMES
+from fmnist.runs.run_directory import RunDirectory
+from tests.conftest import ROOT, free_port, run_command
+
+
+def make_run(path: Path, finished: int) -> Path:
+    """A directory that looks like a run, finished at some time."""
+    run = RunDirectory(path)
+    run.hydra.mkdir(parents=True)
+    run.write_metrics({"test/acc": 0.87654, "epochs": 2})
+    os.utime(run.metrics, (finished, finished))
+    return path
+
+
+def demo_page() -> Any:
+    """The module that imports Gradio."""
+    return pytest.importorskip("fmnist.inference.demo_page", reason="needs gradio", exc_type=ImportError)
+
+
+def test_the_newest_run_is_the_one_that_finished_last(tmp_path: Path) -> None:
+    make_run(tmp_path / "train/2026-01-01/00-00-00-0", finished=1000)
+    newest = make_run(tmp_path / "sweeps/2025-01-01/00-00-00-0/seed-1", finished=3000)
+    make_run(tmp_path / "train/2026-01-02/00-00-00-0", finished=2000)
+    (tmp_path / "train/2026-01-03/unfinished/.hydra").mkdir(parents=True)
+    evaluation = RunDirectory(newest).evaluation("best", "test")
+    evaluation.mkdir(parents=True)
+    (evaluation / "metrics.json").write_text("{}")  # newer, but not a run's
+    assert demo.newest_run(tmp_path) == newest
+
+
+def test_the_accuracy_is_told_of_the_checkpoint_that_was_tested(tmp_path: Path) -> None:
+    run = RunDirectory(make_run(tmp_path / "run", finished=0))
+    assert demo.describe(run, "best") == f"{run.path} (best checkpoint, test accuracy 0.8765)"
+    assert demo.describe(run, "last") == f"{run.path} (last checkpoint)"
+    run.write_metrics({"test/acc": float("nan")})
+    assert demo.describe(run, "best") == f"{run.path} (best checkpoint)"
+
+
+def refusal(**options: Any) -> str:
+    with pytest.raises(UserError) as error:
+        demo.demo(demo.Options(**options))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_keeps_the_page_from_starting_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # the demo sets what Gradio reads
+    assert refusal(port=free_port()).startswith("there is no finished run under runs/")
+    for port in (0, -1, 65536):
+        assert refusal(port=port) == f"port must be from 1 to 65535, got {port}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert refusal(port=port) == (
+            f"cannot listen on 127.0.0.1, port {port}: Address already in use; "
+            "choose others with host=<address> port=<number>"
+        )
+    monkeypatch.setitem(sys.modules, "gradio", None)  # makes the import fail
+    run = make_run(tmp_path / "run", finished=0)
+    assert (
+        refusal(run=run, port=free_port())
+        == "the page needs the package gradio: make setup-extras, or pip install '.[demo]'"
+    )
+
+
+class Brightness(nn.Module):
+    """Says how bright a picture is: bright ones are trousers, dark ones T-shirts."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((len(images), 10), -torch.inf)
+        logits[:, 0] = 0
+        logits[:, 1] = (images.float().mean(dim=(1, 2, 3)) - 127.5).sign()
+        return logits
+
+
+def test_an_answer_is_probabilities_and_the_pixels_enlarged_without_a_blur(tmp_path: Path) -> None:
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[2:27, 1:27] = 200  # in the form of the data set, so that it is not changed
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    probabilities, seen, message = demo_page().of_file(
+        Brightness(), {"path": str(tmp_path / "a.png"), "orig_name": "a.png"}
+    )
+    assert probabilities is not None
+    assert seen is not None
+    assert list(probabilities) == list(CLASS_NAMES)
+    assert probabilities["Trouser"] == pytest.approx(1 / (1 + np.exp(-1)))
+    np.testing.assert_array_equal(np.asarray(seen), np.kron(pixels, np.ones((14, 14), np.uint8)))
+    assert message == ""
+
+
+def test_rubbish_is_answered_with_a_message_that_is_text_and_not_html(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("rubbish")
+    file = {"path": str(tmp_path / "x"), "orig_name": "<b>&x.png"}
+    probabilities, seen, message = demo_page().of_file(Brightness(), file)
+    assert (probabilities, seen) == (None, None)
+    assert message.startswith("&lt;b&gt;&amp;x.png is no picture")
+    white = Image.new("RGB", (50, 50), "white")
+    white.save(tmp_path / "x", format="PNG")
+    assert "shows nothing" in demo_page().of_file(Brightness(), file)[2]
+
+
+def test_nothing_is_said_of_no_file_and_of_an_empty_canvas() -> None:
+    assert demo_page().of_file(Brightness(), None) == (None, None, "")
+    assert demo_page().of_drawing(Brightness(), None) == (None, None, "")
+    assert demo_page().of_drawing(Brightness(), {"composite": None}) == (None, None, "")
+    assert demo_page().of_drawing(Brightness(), {"composite": Image.new("L", (392, 392), 255)}) == (None, None, "")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("gradio", reason="the optional package of fmnist.demo is not installed")
+    path = tmp_path_factory.mktemp("run") / "run"
+    outcome = run_command(ROOT / "train.py", "experiment=smoke", "threads=1", f"hydra.run.dir={path}")
+    assert outcome.code == 0, outcome.err
+    return path
+
+
+@contextmanager
+def serving(run: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program and the address of its page."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmnist.demo", f"run={run}", f"port={free_port()}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        network, page = process.stdout.readline(), process.stdout.readline()
+        assert network.startswith(f"network              {run} (best checkpoint, test accuracy 0."), network
+        yield process, page.split()[1]
+    finally:
+        process.send_signal(signal.SIGINT)  # not killed, or its temporary directory would stay
+        process.communicate()
+        timer.cancel()
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    with serving(run) as (_process, address):
+        yield address
+
+
+@pytest.fixture
+def page(browser: Chrome, address: str) -> Chrome:
+    """A browser that has opened the page."""
+    browser.get_log("performance")  # forget what was fetched before
+    browser.get(address)
+    return browser
+
+
+def wait(page: Chrome, until: Callable[[], Any]) -> Any:
+    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    ignored = [NoSuchElementException, StaleElementReferenceException]
+    return WebDriverWait(page, 30, ignored_exceptions=ignored).until(lambda _page: until())
+
+
+def find(page: Chrome, selector: str) -> Any:
+    return wait(page, lambda: page.find_element("css selector", selector))
+
+
+def upload(page: Chrome, path: Path) -> None:
+    find(page, "#picture input[type=file]").send_keys(str(path))
+
+
+def answer(page: Chrome) -> dict[str, float]:
+    """The probabilities that the page shows."""
+
+    def read() -> dict[str, float]:
+        bars: Any = page.find_elements("css selector", "#answer meter")
+        return {bar.get_attribute("aria-label"): float(bar.get_attribute("value")) for bar in bars}
+
+    values: dict[str, float] = wait(page, lambda: len(read()) == len(CLASS_NAMES) and read())
+    return values
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_page_shows_what_the_network_says_of_an_uploaded_picture(
+    page: Chrome, run: Path, test_set: ImageDataset, tmp_path: Path
+) -> None:
+    title = find(page, "#title")
+    wait(page, lambda: "test accuracy 0." in title.text)
+    assert str(run) in title.text
+    image = test_set.images[3:4]  # of some doubt, after so short a training
+    Image.fromarray(image[0, 0].numpy()).save(tmp_path / "image.png")
+    upload(page, tmp_path / "image.png")
+    with torch.no_grad():
+        expected = fmnist.load(run)(image).softmax(dim=1)[0].tolist()
+    shown = answer(page)
+    assert shown == pytest.approx(dict(zip(CLASS_NAMES, expected, strict=True)), abs=1e-6)
+    assert page.find_element("css selector", "#answer h2").text == CLASS_NAMES[int(np.argmax(expected))]
+    wait(page, lambda: page.find_element("css selector", "#seen img").get_property("naturalWidth") == 392)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_page_answers_rubbish_with_a_message_and_then_goes_on(
+    page: Chrome, test_set: ImageDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "rubbish.png").write_text("rubbish")
+    upload(page, tmp_path / "rubbish.png")
+    message = find(page, "#message")
+    wait(page, lambda: message.text.startswith("rubbish.png is no picture"))
+    assert page.find_elements("css selector", "#answer meter") == []
+    find(page, "#picture button[aria-label='Remove Image']").click()
+    wait(page, lambda: message.text == "")
+    Image.fromarray(test_set.images[0, 0].numpy()).save(tmp_path / "image.png")
+    upload(page, tmp_path / "image.png")
+    assert sum(answer(page).values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_page_says_something_of_a_drawing(page: Chrome) -> None:
+    from selenium.webdriver import ActionChains
+
+    find(page, "button[role=tab][aria-selected=false]").click()
+    wait(page, lambda: "Drawing" in find(page, "button[role=tab][aria-selected=true]").text)
+    canvas = find(page, "#drawing canvas")
+    find(page, "#drawing button[aria-label='Brush Size']")  # there when the brush has been taken
+    pen = ActionChains(page, duration=50)
+    pen.move_to_element_with_offset(canvas, 0, -100).click_and_hold().move_by_offset(0, 200).release().perform()
+    assert max(answer(page).values()) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_page_fetches_nothing_from_elsewhere(page: Chrome, address: str) -> None:
+    find(page, "#picture input[type=file]")
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    urls = [request["request"]["url"] for request in requests if request["documentURL"].startswith("http")]
+    assert len(urls) > 10
+    assert [url for url in urls if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_ctrl_c_ends_it_and_no_picture_stays_behind(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serving(run) as (process, _address):
+        assert [path.name.startswith("fmnist-demo-") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "ended\n", "")
+    assert list(tmp_path.iterdir()) == []

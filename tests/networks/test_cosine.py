@@ -1,0 +1,63 @@
+"""The fixed filters, against SciPy's cosine transform and the statistics of the training images."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.fft import dctn, idctn
+
+from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.networks.cosine import RESPONSE_RMS, CosineFilters, cosine_basis
+from fmnist.networks.residual import ResidualCNN
+
+
+def test_the_basis_is_that_of_scipy() -> None:
+    waves = np.eye(9).reshape(9, 3, 3)
+    expected = np.stack([idctn(wave, type=2, norm="ortho") for wave in waves])
+    np.testing.assert_allclose(cosine_basis().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [2, 16, 18])
+def test_the_filters_of_the_greatest_response_come_first_and_each_has_its_negative(channels: int) -> None:
+    weight = CosineFilters(channels).weight
+    assert weight.shape == (channels, 1, 3, 3)
+    half = channels // 2
+    torch.testing.assert_close(weight[half:], -weight[:half])
+    norms = weight[:half].flatten(1).norm(dim=1)  # 1 / the size of the response
+    expected = sorted(1 / rms for row in RESPONSE_RMS for rms in row)[:half]
+    torch.testing.assert_close(norms, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_each_pixel_gets_the_transform_of_its_patch(stride: int) -> None:
+    images = torch.randn(2, 1, 8, 8)
+    found = CosineFilters(18, stride=stride)(images).numpy()
+    padded = np.pad(images[:, 0].numpy(), ((0, 0), (1, 1), (1, 1)))
+    order = np.argsort(-np.ravel(RESPONSE_RMS))
+    for row in range(0, 8, stride):
+        for column in range(0, 8, stride):
+            patches = padded[:, row : row + 3, column : column + 3]
+            expected = (dctn(patches, axes=(1, 2), norm="ortho") / RESPONSE_RMS).reshape(2, 9)[:, order]
+            here = found[:, :, row // stride, column // stride]
+            np.testing.assert_allclose(here, np.concatenate([expected, -expected], axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [0, 3, 20])
+def test_a_number_of_channels_that_cannot_be_is_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"must be even, from 2 to 18, got {channels}"):
+        CosineFilters(channels)
+
+
+@pytest.mark.real_data
+def test_on_the_training_images_the_channels_are_of_one_size_and_hardly_correlated(train_set: ImageDataset) -> None:
+    normalize = ResidualCNN().normalize
+    products, count = torch.zeros(9, 9, dtype=torch.double), 0
+    filters = CosineFilters(18).weight[:9].flatten(1).double()
+    for images in train_set.images.split(5000):
+        patches = F.unfold(normalize(images.reshape(-1, 1, 28, 28)), 3).double()  # without the border, [B, 9, 676]
+        responses = torch.einsum("cp,bpn->cbn", filters, patches).flatten(1)
+        products += responses @ responses.T
+        count += responses.shape[1]
+    products /= count
+    torch.testing.assert_close(products.diag().sqrt(), torch.ones(9).double(), atol=0.005, rtol=0)
+    assert products.fill_diagonal_(0).abs().max() < 0.15

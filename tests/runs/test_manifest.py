@@ -1,0 +1,161 @@
+"""manifest.json: what made the figures of a run."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from fmnist.config.errors import UserError
+from fmnist.data import files
+from fmnist.runs import manifest, provenance
+from fmnist.runs.run_directory import RunDirectory
+from tests.conftest import ROOT, run_command
+
+Composed = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path)
+
+
+def read(run: RunDirectory) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(run.manifest.read_text())
+    return content
+
+
+@pytest.mark.real_data
+def test_a_run_records_what_it_was_made_of(tmp_path: Path) -> None:
+    arguments = ["experiment=smoke", "threads=1", "seed=5", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert run_command(ROOT / "train.py", *arguments).code == 0
+    content = read(RunDirectory(tmp_path / "run"))
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.rstrip()
+
+    if (ROOT / ".git").exists():
+        assert content["commit"] == git("rev-parse", "HEAD")
+        assert content["dirty"] == bool(git("status", "--porcelain"))
+        assert content["diff"] == git("diff", "HEAD")
+    assert content["command"].endswith("train.py " + " ".join(arguments))
+    config = OmegaConf.load(tmp_path / "run/.hydra/config.yaml")
+    text = OmegaConf.to_yaml(config, resolve=True, sort_keys=True)
+    assert content["config_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert (content["seed"], content["threads"]) == (5, 1)
+    for package in ("torch", "lightning", "numpy", "hydra-core"):
+        assert content["packages"][package] == version(package)
+    assert content["gpu"] == [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    assert content["data"] == {"sha256": files.SHA256, "val_size": 5000, "val_seed": 0}
+    start, end = (datetime.fromisoformat(content[name]) for name in ("start", "end"))
+    assert 0 < content["seconds"] <= (end - start).total_seconds() + 1
+    assert (content["state"], content["error"]) == ("finished", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "text"),
+    [
+        (UserError("the data is\nnot there"), "failed", "the data is not there"),
+        (ZeroDivisionError("by zero"), "failed", "ZeroDivisionError: by zero"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (SystemExit(143), "interrupted", "SystemExit: 143"),
+    ],
+)
+def test_how_a_run_ended_is_written_down(
+    error: BaseException, state: str, text: str, run: RunDirectory, composed: Composed
+) -> None:
+    def work() -> None:
+        with manifest.recording(run, composed()):
+            assert (read(run)["state"], read(run)["end"]) == ("running", None)
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
+    content = read(run)
+    assert (content["state"], content["error"]) == (state, text)
+    assert content["end"] > content["start"]
+
+
+def test_the_first_part_stays_as_it_is_and_each_session_is_noted(run: RunDirectory, composed: Composed) -> None:
+    manifest.begin(run, composed("trainer.max_epochs=3"))  # and killed
+    first = {name: value for name, value in read(run).items() if name not in ("sessions", "state", "end", "seconds")}
+    with pytest.raises(KeyboardInterrupt), manifest.recording(run, composed("trainer.max_epochs=3")):
+        raise KeyboardInterrupt
+    with manifest.recording(run, composed("trainer.max_epochs=9")):
+        pass
+    content = read(run)
+    assert {name: content[name] for name in first} == first
+    assert [session["state"] for session in content["sessions"]] == ["killed", "interrupted", "finished"]
+    assert [session["max_epochs"] for session in content["sessions"]] == [3, 3, 9]
+    assert content["state"] == "finished"
+    known = [session["seconds"] for session in content["sessions"]]
+    assert known[0] is None
+    assert content["seconds"] == pytest.approx(known[1] + known[2], abs=0.002)
+
+
+def test_what_is_other_than_at_the_start_is_told_and_noted(
+    run: RunDirectory, composed: Composed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest.begin(run, composed())
+    environment = provenance.environment()
+    changed = environment | {"threads": 64, "packages": environment["packages"] | {"torch": "9.9", "ruff": "0"}}
+    monkeypatch.setattr(provenance, "environment", lambda: changed)
+    manifest.begin(run, composed())
+    threads = torch.get_num_threads()
+    assert f"threads was {threads} when the run started and is 64: its figures may differ" in caplog.messages
+    differs = read(run)["sessions"][1]["differs"]
+    assert differs == {  # and not ruff, which computes nothing
+        "torch": {"was": version("torch"), "is": "9.9"},
+        "threads": {"was": str(threads), "is": "64"},
+    }
+
+
+def test_other_data_and_other_uncommitted_changes_are_told_without_their_content() -> None:
+    then = {"data": {"sha256": {"a": "0"}, "val_seed": 0}, "diff": "+a", "threads": 2, "gpu": []}
+    now = {"data": {"sha256": {"a": "1"}, "val_seed": 0}, "diff": "+b", "threads": 2, "gpu": ["A"]}
+    assert manifest.differences(then, now) == {
+        "uncommitted changes": ("others", "these"),
+        "gpu": ("none", "A"),
+        "data set or split": ("another", "this one"),
+    }
+    assert manifest.differences(then, then) == {}
+
+
+def test_two_configurations_have_the_same_hash_only_if_they_mean_the_same(composed: Composed) -> None:
+    hashed = manifest.configuration_hash
+    assert hashed(composed("seed=1", "model=cnn")) == hashed(composed("model=cnn", "seed=1"))
+    assert hashed(composed("seed=1")) != hashed(composed("seed=2"))
+
+
+def test_without_git_there_is_no_commit_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.source()["commit"] is None
+    monkeypatch.undo()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)  # no checkout, or within another's
+    assert provenance.source()["commit"] is None
+
+
+def test_uncommitted_changes_are_kept_with_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def git(*command: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
+
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path.resolve())
+    clean = provenance.source()
+    assert (clean["dirty"], clean["diff"], clean["untracked"]) == (False, "", [])
+    (tmp_path / "code.py").write_text("a = 2\n")
+    (tmp_path / "new.py").touch()
+    changed = provenance.source()
+    assert changed["dirty"]
+    assert "-a = 1\n+a = 2" in changed["diff"]
+    assert changed["untracked"] == ["new.py"]

@@ -1,0 +1,185 @@
+"""What is read of a sweep's directory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmnist.config.errors import UserError
+from fmnist.runs.run_directory import RunDirectory
+from fmnist.sweeps import ranking, report_text, sweep_directory
+from tests.sweep_fixtures import Job, make_job, make_sweep
+
+GRID = {"optimizer.lr": ["0.1", "0.01"], "seed": ["0", "1"]}
+
+
+def some(_job: Job) -> dict[str, float | None]:
+    return {"val/acc": 0.5, "epochs": 3}
+
+
+def states(path: Path) -> list[str]:
+    return [job.state for job in sweep_directory.read(path).jobs]
+
+
+def test_jobs_come_in_the_order_in_which_they_were_planned(tmp_path: Path) -> None:
+    sweep = sweep_directory.read(make_sweep(tmp_path / "s", GRID, some, fixed={"trainer.max_epochs": "3"}))
+    swept = [(job.overrides["optimizer.lr"], job.overrides["seed"]) for job in sweep.jobs]
+    assert swept == [("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1")]
+    assert sweep.complete
+    first = sweep.jobs[0]
+    assert (first.state, first.seconds, first.metrics, first.score) == (
+        "finished",
+        10.0,
+        {"val/acc": 0.5, "epochs": 3},
+        ("val/acc", "max"),
+    )
+
+
+def test_jobs_that_were_never_begun_are_known_from_the_plan(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", GRID, lambda job: None if job["seed"] == "1" else some(job))
+    sweep = sweep_directory.read(path)
+    assert [(job.state, job.overrides["seed"]) for job in sweep.jobs] == [("finished", "0"), ("not started", "1")] * 2
+    assert not sweep.complete
+
+
+@pytest.mark.parametrize(
+    ("params", "planned"),
+    [
+        ({"optimizer.lr": "0.1,0.01", "seed": "range(0,3)"}, 6),
+        ({"seed": "choice(1,2)", "optimizer": "adam"}, 2),
+        ({"seed": 5}, 1),
+        ({"model": "glob(*)"}, 0),  # only composing tells what it stands for
+        ({"seed": "["}, 0),
+    ],
+)
+def test_a_plan_may_stand_in_the_configuration(tmp_path: Path, params: dict[str, str], planned: int) -> None:
+    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": params}
+    assert states(make_sweep(tmp_path / "s", {}, some_of_none, sweeper=sweeper)) == ["not started"] * planned
+
+
+def some_of_none(_job: Job) -> None:
+    """No job was begun."""
+
+
+def test_of_a_sweeper_that_chooses_as_it_goes_the_number_is_known(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {}, some_of_none, sweeper={"_target_": "x.OptunaSweeper", "n_trials": 3})
+    make_job(path, {"optimizer.lr": "0.123"}, {"val/acc": 0.5})
+    assert states(path) == ["finished", "not started", "not started"]
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", "killed"])
+def test_a_job_that_did_not_finish_is_in_the_state_that_its_manifest_tells(tmp_path: Path, state: str) -> None:
+    path = make_sweep(tmp_path / "s", GRID, some_of_none)
+    make_job(path, {"optimizer.lr": "0.1", "seed": "0"}, None, state=state, error="the loss is\nnot finite\x1b[2J")
+    job = sweep_directory.read(path).jobs[0]
+    assert job.state == state
+    assert job.error == ("the loss is not finite?[2J" if state == "failed" else None)
+
+
+def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {"seed": ["0", "1"]}, some_of_none)
+    job = make_job(path, {"seed": "0"}, None, state="running")
+    assert states(path)[0] == "killed"
+    with RunDirectory(job).locked():
+        assert states(path)[0] == "running"
+
+
+def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {"seed": ["0"]}, lambda _job: {"val/acc": None, "val/loss": 0.5})
+    (job,) = sweep_directory.read(path).jobs
+    assert job.metrics == {"val/loss": 0.5}
+    assert job.finished
+
+
+def test_without_a_validation_set_a_job_is_judged_by_its_training(tmp_path: Path) -> None:
+    (job,) = sweep_directory.read(make_sweep(tmp_path / "s", {"seed": ["0"]}, some, val_size=0)).jobs
+    assert job.score == ("train/loss", "min")
+
+
+@pytest.mark.parametrize("monitor", [("val/acc", "best"), ("val/acc", ["max"]), (["val/acc"], "max"), (3, 3)])
+def test_a_configuration_that_does_not_say_what_a_job_is_judged_by(tmp_path: Path, monitor: Any) -> None:
+    path = make_sweep(tmp_path / "s", {"seed": ["0"]}, some, monitor=monitor)
+    assert sweep_directory.read(path).jobs[0].score is None
+
+
+def test_the_command_goes_on_in_the_same_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = make_sweep(tmp_path / "s", {"seed": ["range(0,2)"]}, some, fixed={"experiment": "smoke"})
+    assert (
+        sweep_directory.read(path).command == "python train.py -m experiment=smoke 'seed=range(0,2)' hydra.sweep.dir=s"
+    )
+    path = path.rename("a sweep")
+    assert (sweep_directory.read(path).command or "").endswith(""" 'hydra.sweep.dir="a sweep"'""")
+
+
+def test_a_run_or_an_empty_directory_is_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no directory .*; sweeps are under runs/sweeps"):
+        sweep_directory.read(tmp_path / "nothing")
+    with pytest.raises(UserError, match=r"is no directory of a sweep: it has no \.sweep"):
+        sweep_directory.read(tmp_path)
+    make_sweep(tmp_path / "s", {"seed": ["0"]}, some)
+    with pytest.raises(UserError, match="no directory of a sweep"):
+        sweep_directory.read(tmp_path)
+    run = make_job(tmp_path, {"seed": "0"}, {"val/acc": 0.5})
+    with pytest.raises(UserError, match="is the directory of one run"):
+        sweep_directory.read(run)
+
+
+def test_damaged_files_are_told_of(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {"seed": ["0", "1", "2"]}, some)
+    (path / "seed-0/metrics.json").write_text("{")
+    (path / "seed-1/metrics.json").unlink()
+    (path / "seed-2/manifest.json").write_text("[1]")
+    jobs = sweep_directory.read(path).jobs
+    assert [job.state for job in jobs] == ["damaged"] * 3
+    assert [(job.error or "").partition(" ")[0] for job in jobs] == ["cannot", "metrics.json", "cannot"]
+
+
+RUBBISH = st.one_of(
+    st.binary(max_size=20),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["hydra", "sweeper", "state", "val/acc", "monitor", "data"]), inner)
+        ),
+        max_leaves=8,
+    ).map(lambda content: json.dumps(content).encode()),
+)
+
+
+@given(st.sampled_from(["metrics.json", "manifest.json", ".hydra/overrides.yaml", ".hydra/config.yaml"]), RUBBISH)
+def test_whatever_a_file_holds_the_sweep_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
+) -> None:
+    path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
+    (path / "seed-0" / name).write_bytes(content)
+    sweep = sweep_directory.read(path)
+    assert "1" in [job.overrides.get("seed") for job in sweep.jobs if job.finished]
+    ranks = ranking.of(sweep.jobs)
+    ranked = [job for setting in ranks.settings for job in setting.jobs]
+    assert len(ranked) == len([job for job in sweep.jobs if job.overrides])
+    for text in (report_text.terminal(sweep, ranks), report_text.markdown(sweep, ranks)):
+        assert f"of {len(sweep.jobs)} runs finished" in text
+        assert text.encode()
+
+
+@given(RUBBISH)
+def test_without_a_readable_plan_what_was_begun_is_all_that_is_known(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
+    (path / ".sweep/hydra.yaml").write_bytes(content)
+    assert states(path) == ["finished"] * 2
+
+
+def test_a_directory_that_hydra_had_not_filled_is_of_a_job_that_was_not_started(tmp_path: Path) -> None:
+    path = make_sweep(tmp_path / "s", {"seed": ["0"]}, some_of_none)
+    (path / "seed-0/.hydra").mkdir(parents=True)
+    assert states(path) == ["not started"]
+    (path / ".sweep/hydra.yaml").write_text(yaml.safe_dump({}))
+    assert states(path) == ["not started"]
