@@ -1,8 +1,8 @@
-"""Repeats a finished run, to see whether its figures come out again: ``python -m fmnist.reproduce run=<directory>``.
+"""Repeats a finished run and compares the metrics: ``python -m fmnist.reproduce run=<directory>``.
 
-The same configuration is trained and tested in a directory of its own. If the figures are not equal to the last digit,
-this says what differs beside them, as far as the manifests of both runs know: source, versions, threads, processor,
-data. The exit code is 0 if they are equal.
+Trains and tests the same configuration in a new directory. If the metrics differ in any digit, prints what else differs
+between the manifests of the two runs: source, versions, threads, processor, data. The exit code is 0 if all metrics are
+equal.
 """
 
 import datetime
@@ -11,6 +11,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tabulate import tabulate
 
 from fmnist.cli import options
 from fmnist.config.errors import UserError
@@ -21,69 +23,66 @@ from fmnist.runs.run_directory import RunDirectory
 log = logging.getLogger(__name__)
 
 
-def _new_directory() -> Path:
-    return Path("runs/reproductions", datetime.datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
-
-
 @dataclass(frozen=True)
 class Options:
     run: Path = options.option("directory of a finished run")
-    to: Path | None = options.option("directory for the repetition, if not below runs/reproductions", default=None)
+    to: Path | None = options.option(
+        "new directory for the repetition (default: below runs/reproductions)", default=None
+    )
     trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
 def main(options: Options) -> None:
-    """Repeats the run and ends the program, with 1 if the figures are others.
+    """Repeats the run, and exits with 1 if a metric differs.
 
     Raises:
         UserError: There is no such run, or it is not finished.
     """
-    run, again = RunDirectory(options.run), RunDirectory(options.to or _new_directory())
-    repeat(run, again, options.trust)
-    if not compare(run, again):
+    now = datetime.datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    run, repetition = RunDirectory(options.run), RunDirectory(options.to or Path("runs/reproductions", now))
+    repeat(run, repetition, options.trust)
+    if not compare(run, repetition):
         sys.exit(1)
 
 
-def repeat(run: RunDirectory, again: RunDirectory, trust: tuple[str, ...] = ()) -> None:
-    """Trains and tests what a run was configured with once more.
-
-    To repeat a run is to continue one that has not begun: one that has nothing but the configuration.
-    """
+def repeat(run: RunDirectory, repetition: RunDirectory, trust: tuple[str, ...]) -> None:
+    """Trains and tests the configuration of a run again: resumes a copy of the run that holds only ``.hydra``."""
     config = resume.configuration(run)
     if not run.finished:
-        raise UserError(f"{run.shown} has not finished, so that it has no figures yet; to go on:  {run.resume_command}")
-    create.for_run(again, {path.name: path.read_text() for path in run.hydra.iterdir()})
-    command = [
-        f'resume="{again.path}"',
+        raise UserError(f"{run.shown} is not finished, so it has no metrics yet; to resume:  {run.resume_command}")
+    create.create_run_directory(repetition, {path.name: path.read_text() for path in run.hydra.iterdir()})
+    overrides = [
+        f'resume="{repetition.path}"',
         f"trainer.max_epochs={config.trainer.max_epochs}",
         f"trust=[{','.join(trust)}]",
     ]
-    ended = subprocess.run([sys.executable, ROOT / "train.py", *command], check=False)
-    if ended.returncode:
-        raise UserError(f"the repetition in {again.shown} did not come to its end (exit code {ended.returncode})")
+    result = subprocess.run([sys.executable, ROOT / "train.py", *overrides], check=False)
+    if result.returncode:
+        raise UserError(f"the repetition in {repetition.shown} failed (exit code {result.returncode})")
 
 
-def compare(run: RunDirectory, again: RunDirectory) -> bool:
-    """Tells whether two runs have the same figures, to the last digit, and what else differs if they have not."""
-    first, second = run.read_metrics(), again.read_metrics()
+def compare(run: RunDirectory, repetition: RunDirectory) -> bool:
+    """Whether two runs have exactly the same metrics. If not, prints the differences and their possible causes."""
+    first, second = run.read_metrics(), repetition.read_metrics()
     names = list(dict.fromkeys([*first, *second]))
     different = [name for name in names if first.get(name) != second.get(name)]
     if not different:
-        log.info("\nequal: all %d figures, to the last digit", len(names))
+        log.info("\nequal: all %d metrics, to the last digit", len(names))
         return True
-    lines = ["", f"not equal: {len(different)} of {len(names)} figures", f"{'':<14} {'the run':<22} again"]
-    lines += [f"{name:<14} {first.get(name)!s:<22} {second.get(name)}" for name in different]
-    known, now = run.read_manifest(), again.read_manifest()
-    assert now is not None
-    if known is None:
-        lines.append("what else differs is not known: the run has no manifest.json")
+    rows = [(name, first.get(name), second.get(name)) for name in different]
+    table = tabulate(rows, headers=["", "run", "repetition"], tablefmt="plain", disable_numparse=True)
+    lines = ["", f"not equal: {len(different)} of {len(names)} metrics", table]
+    before, after = run.read_manifest(), repetition.read_manifest()
+    assert after is not None
+    if before is None:
+        lines.append("other differences are unknown: the run has no manifest.json")
     else:
-        others = manifest.differences(known, now)
-        lines += [f"{name} was {then}, and is {today}" for name, (then, today) in others.items()]
-        if changed := {name for session in known["sessions"] for name in session["differs"]}:
-            lines.append(f"the run itself was resumed with others: {', '.join(sorted(changed))}")
+        others = manifest.differences(before, after)
+        lines += [f"{name} was {old} and is now {new}" for name, (old, new) in others.items()]
+        if changed := {name for session in before["sessions"] for name in session["differs"]}:
+            lines.append(f"the run was resumed under other conditions: {', '.join(sorted(changed))}")
         elif not others:
-            lines.append("nothing else differs that a manifest knows of")
+            lines.append("the manifests show no other difference")
     log.info("\n".join(lines))
     return False
 

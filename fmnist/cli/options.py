@@ -1,7 +1,7 @@
-"""The command lines of the tools beside train.py: ``python -m fmnist.<verb> key=value ...``.
+"""Command lines of the commands besides train.py: ``python -m fmnist.<command> key=value ...``.
 
-Each argument is split at its first ``=`` and its value taken as it is, so that a file may have spaces, commas or equal
-signs in its name. Imported before torch is.
+Each argument is split at its first ``=``, and the value is taken literally: file names may contain spaces, commas and
+equal signs. Imported without torch.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fmnist.cli.command_line import refusing, say_interrupted
+from fmnist.cli.program import print_interrupted, report_user_errors
 from fmnist.config.errors import UserError
 from fmnist.config.signature import check_value
 from fmnist.config.suggestion import did_you_mean
@@ -21,37 +21,37 @@ from fmnist.runs.signals import interruptible
 
 Options = TypeVar("Options")
 
-# The help text of the option that every verb has which builds what a run directory says.
-TRUST = "package whose classes the run's configuration may name, beyond torch's family, since you trust it: trust=timm"
+# Help text of the option that every command has which builds what a run directory configures.
+TRUST = "package outside torch's family that the run's configuration may use classes from, such as trust=timm"
 
 
 def option(text: str, **arguments: Any) -> Any:
-    """A field of an options class, with its line in the help text; ``default`` or ``default_factory`` as usual."""
+    """A field of an options dataclass with its help text; ``default`` or ``default_factory`` as in dataclasses."""
     return dataclasses.field(metadata={"help": text}, **arguments)
 
 
 def run(main: Callable[[Options], object], options: type[Options]) -> None:
     """Reads the command line and calls the program.
 
-    A mistake of the user's ends it with one line and exit code 1, ``--help`` with the documentation of the module that
-    the options stand in.
+    A user's mistake ends it with one line and exit code 1. ``--help`` prints the docstring of the module that defines
+    the options, and the help text of each option.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(describe(options))
         return
-    with refusing(), interruptible(say_interrupted):
+    with report_user_errors(), interruptible(print_interrupted):
         main(read(options, sys.argv[1:]))
 
 
 def read(options: type[Options], arguments: Sequence[str]) -> Options:
-    """Makes an instance of a dataclass from ``key=value`` arguments.
+    """Creates an options dataclass from ``key=value`` arguments.
 
-    A field may be a Path, text, a whole number, true or false, one of some words, or a tuple of texts. A tuple takes
-    ``key=value`` several times, or ``key=[value,value]``.
+    Supported types are Path, str, int, bool (true or false), Literal, and tuple[str, ...], which takes
+    ``key=value`` several times or ``key=[value,value]``.
 
     Raises:
-        UserError: An argument is unknown, missing, given twice, or does not fit.
+        UserError: An argument is unknown, missing, given twice, or does not match its type.
     """
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(options)
@@ -59,9 +59,9 @@ def read(options: type[Options], arguments: Sequence[str]) -> Options:
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals:
-            raise UserError(f"cannot read '{argument}': an argument is written key=value; --help lists the keys")
+            raise UserError(f"cannot read '{argument}': write arguments as key=value; --help lists the keys")
         if key not in fields:
-            raise UserError(f"there is no '{key}'{did_you_mean(key, fields)} (there are: {', '.join(fields)})")
+            raise UserError(f"unknown key '{key}'{did_you_mean(key, fields)} (keys: {', '.join(fields)})")
         if typing.get_origin(hints[key]) is tuple:
             parts = text[1:-1].split(",") if text.startswith("[") and text.endswith("]") else [text]
             given[key] = (*given.get(key, ()), *(part.strip() if len(parts) > 1 else part for part in parts))
@@ -76,7 +76,7 @@ def read(options: type[Options], arguments: Sequence[str]) -> Options:
 
 
 def describe(options: type) -> str:
-    """The help text: what the module says of itself, then each key."""
+    """The help text: the docstring of the module, then a line for each key."""
     lines = [(sys.modules[options.__module__].__doc__ or "").strip(), ""]
     for field in dataclasses.fields(options):
         default = "" if field.default in (dataclasses.MISSING, None, ()) else f" (default: {field.default})"
@@ -89,7 +89,7 @@ def _value(key: str, text: str, hint: Any) -> Any:
     if Path in members:
         if not text:
             raise UserError(f"{key} must be a path, got nothing")
-        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's own raises for a user that is not there)
+        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
     value: object = text
     if bool in members and text in ("true", "false"):
         value = text == "true"

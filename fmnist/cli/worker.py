@@ -1,42 +1,39 @@
-"""A member of a run of several processes: trains along with process 0, and leaves no trace of its own.
+"""A worker of a run in several processes: trains along with rank 0 and writes nothing.
 
-``python -m fmnist.cli.worker`` is how process 0 starts it, see ``fmnist.distributed.workers``.
+Rank 0 starts it as ``python -m fmnist.cli.worker``, see ``fmnist.distributed.workers``.
 """
 
 import signal
 
-from fmnist.cli import command_line
-from fmnist.distributed import process_info, workers
-from fmnist.distributed.process_info import Member
-from fmnist.runs.signals import end_with_parent, in_slurm_job
+from fmnist.cli.program import report_user_errors
+from fmnist.distributed import workers
+from fmnist.distributed.process_info import ProcessInfo
+from fmnist.runs.signals import exit_with_parent, in_slurm_job
 
 
 def main() -> None:
-    end_with_parent(by=signal.SIGKILL)  # it has nothing to lose, and Slurm's signals are to process 0 alone
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # time is nearly over
+    exit_with_parent(by=signal.SIGKILL)  # it loses nothing, and Slurm's signals are for rank 0
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's warning before a job times out
     if in_slurm_job():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the machine will be taken away
-    serve(process_info.this())
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm's warning before it takes the machine away
+    run(ProcessInfo.from_environment())
 
 
-def serve(me: Member) -> None:
-    """Does what process 0 does of a run, see ``train.py``, but for what is written and said.
+def run(me: ProcessInfo) -> None:
+    """Trains and tests as ``train.py`` does in rank 0, without writing or logging.
 
     Raises:
-        UserError: Process 0 does not answer.
+        UserError: Rank 0 does not answer.
     """
-    with workers.joined(me) as (run, config):
+    with workers.join_rank_zero(me) as (run, config):
         from fmnist import build  # imports torch and Lightning
+        from fmnist.training.fitting import fit_and_test
 
-        build.prepare(config)
+        build.configure_process(config)
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run, me)
-        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
-        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
-        if config.test:
-            best = run.best_checkpoint if run.best_checkpoint.is_file() else None
-            trainer.test(classifier, data, ckpt_path=best, weights_only=True, verbose=False)
+        fit_and_test(trainer, classifier, data, run, test=config.test)
 
 
 if __name__ == "__main__":
-    with command_line.refusing():
+    with report_user_errors():
         main()

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this."""
+"""The exception for mistakes that the user can fix."""
 
 
 class UserError(Exception):
@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Programs print the line and exit without a traceback. Any other exception is a defect and keeps its traceback.
     """
+
+
+def one_line(error: object) -> str:
+    """The text of an error, without line breaks."""
+    return " ".join(str(error).split())

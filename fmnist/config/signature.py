@@ -1,4 +1,4 @@
-"""Values from a configuration, held against the signatures that they are meant for."""
+"""Checks configuration values against signatures and type hints."""
 
 import inspect
 import types
@@ -13,9 +13,9 @@ from fmnist.config.suggestion import did_you_mean
 
 
 def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
-    """Checks that a constructor takes the arguments that a node gives it.
+    """Checks the arguments of a node against the signature of its class.
 
-    Containers are left to the constructor if it takes any.
+    Lists and mappings are checked only if the annotation is one that users can type; else the constructor checks them.
 
     Args:
         key: Full name of the node, for messages.
@@ -23,7 +23,7 @@ def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None
         given: The node's arguments.
 
     Raises:
-        UserError: An argument is unknown, or a value does not fit its annotation.
+        UserError: An argument is unknown, or its value does not match the annotation.
     """
     parameters = inspect.signature(target).parameters
     hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
@@ -31,16 +31,16 @@ def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None
         if name not in parameters:
             raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
         hint = hints.get(name, Any)
-        plain = value is None or isinstance(value, bool | int | float | str)
-        if plain or (_alternatives(hint) and not any(map(_is_container, _members(hint)))):
+        is_plain = value is None or isinstance(value, bool | int | float | str)
+        if is_plain or (_allowed(hint) and not any(map(_accepts_containers, _members(hint)))):
             check_value(f"{key}.{name}", value, hint)
 
 
 def check_value(key: str, value: object, hint: Any) -> None:
-    """Checks a plain value against a type hint.
+    """Checks a value against a type hint.
 
     Raises:
-        UserError: It does not fit.
+        UserError: The value does not match.
     """
     # bool is a subclass of int, but 'true' epochs are a mistake.
     fits = not isinstance(value, bool) or hint is Any or bool in _members(hint) or value in _members(hint)
@@ -49,11 +49,11 @@ def check_value(key: str, value: object, hint: Any) -> None:
     except TypeCheckError:
         fits = False
     if not fits:
-        allowed = _alternatives(hint)
+        allowed = _allowed(hint)
         raise UserError(f"{key} must be {' or '.join(allowed)}, got {value!r}{did_you_mean(str(value), allowed)}")
 
 
-_WORDS: dict[Any, str] = {
+_DESCRIPTIONS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -63,15 +63,15 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def _alternatives(hint: Any) -> list[str]:
-    """The members of a type hint that can be typed on a command line, in a user's words."""
+def _allowed(hint: Any) -> list[str]:
+    """Describes the members of a type hint that users can type on a command line."""
     members = [member for member in _members(hint) if member is not int or float not in _members(hint)]
-    names = [_WORDS.get(member, member if isinstance(member, str | int) else "") for member in members]
+    names = [_DESCRIPTIONS.get(member, member if isinstance(member, str | int) else "") for member in members]
     return list(dict.fromkeys(str(name) for name in names if name != ""))
 
 
 def _members(hint: Any) -> list[Any]:
-    """The types and values that a hint admits, with unions and Literals taken apart."""
+    """Splits unions and Literals into their types and values."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return list(arguments)
@@ -80,9 +80,9 @@ def _members(hint: Any) -> list[Any]:
     return [hint]
 
 
-def _is_container(member: Any) -> bool:
-    """Whether lists or mappings may be such, as far as can be seen."""
+def _accepts_containers(member: Any) -> bool:
+    """Whether a list or mapping may match this member of a type hint."""
     kind = typing.get_origin(member) or member
     if not isinstance(kind, type):
-        return not isinstance(kind, bool | int | float | str)  # of a Literal, which is none
+        return not isinstance(kind, bool | int | float | str)  # False for a value of a Literal
     return kind in (object, Iterable, Collection) or (issubclass(kind, Sequence | Mapping | Set) and kind is not str)

@@ -1,26 +1,26 @@
-"""What Lightning asks to learn which of a run's processes it is in."""
+"""The ClusterEnvironment plugin through which Lightning learns rank and world size."""
 
 import dataclasses
 
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from fmnist.distributed.process_info import Member
+from fmnist.distributed.process_info import ProcessInfo
 
 
-class Cluster(ClusterEnvironment):
-    """Answers with a member of the run, in the place of Lightning's own look at the environment variables.
+class RunEnvironment(ClusterEnvironment):
+    """Answers from a :class:`ProcessInfo`.
 
-    Its own would start the other processes of a machine with the same command line, so that each would compose, refuse
-    and write what process 0 has; and where Slurm is, it would take over the signals.
+    Lightning's own environments would start the other processes with the same command line, so that each would compose
+    the configuration and write files as rank 0 does. Under Slurm they would also take over the signals.
 
     Attributes:
-        member: Who this process is. Process 0 gets to know its port when the others are started.
+        process: This process. ``launch_workers`` sets the port of rank 0 when it is known.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, process: ProcessInfo) -> None:
         super().__init__()
-        self.member = member
+        self.process = process
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -28,31 +28,31 @@ class Cluster(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        return self.member.address
+        return self.process.address
 
     @property
     def main_port(self) -> int:
-        return self.member.port
+        return self.process.port
 
     @staticmethod
     def detect() -> bool:
         return False
 
     def world_size(self) -> int:
-        return self.member.size
+        return self.process.world_size
 
     def set_world_size(self, size: int) -> None:
-        self.member = dataclasses.replace(self.member, size=size)
+        self.process = dataclasses.replace(self.process, world_size=size)
 
     def global_rank(self) -> int:
-        return self.member.rank
+        return self.process.rank
 
     def set_global_rank(self, rank: int) -> None:
-        # Lightning counts machine by machine, which a launcher need not do.
-        rank_zero_only.rank = self.member.rank  # type: ignore[attr-defined]  # as Lightning's own do
+        # Lightning numbers ranks machine by machine, which not every launcher does.
+        rank_zero_only.rank = self.process.rank  # type: ignore[attr-defined]  # Lightning's environments do the same
 
     def local_rank(self) -> int:
-        return self.member.local_rank
+        return self.process.local_rank
 
     def node_rank(self) -> int:
-        return self.member.node
+        return self.process.node_rank

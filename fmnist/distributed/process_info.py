@@ -1,4 +1,4 @@
-"""Which of the processes of a run this is, as whatever has started it tells. Imported without torch."""
+"""Rank and world size of this process, read from the environment variables of its launcher. Imported without torch."""
 
 import os
 import re
@@ -9,95 +9,94 @@ from fmnist.config.errors import UserError
 
 
 @dataclass(frozen=True)
-class Member:
+class ProcessInfo:
     """One of the processes of a run.
 
     Args:
-        rank: Its number, from 0.
-        size: How many there are.
-        local_rank: Its number on its machine, from 0: that of its device.
-        node: The number of its machine, from 0.
-        address: Where process 0 is.
-        port: Where it is to be asked; 0 if that is still to be chosen.
-        launcher: What has started it; None if it is process 0, and is to start the others.
+        rank: Global rank, from 0.
+        world_size: Number of processes of the run.
+        local_rank: Rank on this machine, from 0, which is also the index of the device.
+        node_rank: Index of this machine, from 0.
+        address: Host of rank 0.
+        port: Port of rank 0; 0 to choose a free one.
+        launcher: The program that started all processes; None if this process starts the others itself.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    node: int = 0
+    node_rank: int = 0
     address: str = "127.0.0.1"
     port: int = 0
     launcher: str | None = None
 
-    def variables(self) -> dict[str, str]:
-        """What tells a process that it is this one."""
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "ProcessInfo":
+        """Reads the variables of torchrun, of srun, or of a launcher that sets RANK and WORLD_SIZE.
+
+        Raises:
+            UserError: A variable is missing or not a number.
+        """
+        try:
+            # A world of one process, as many containers declare it, counts as no launcher.
+            if "RANK" in environ and int(environ.get("WORLD_SIZE", 1)) > 1:
+                return cls(
+                    rank=int(environ["RANK"]),
+                    world_size=int(environ["WORLD_SIZE"]),
+                    local_rank=int(environ.get("LOCAL_RANK", 0)),
+                    node_rank=int(environ.get("GROUP_RANK", 0)),
+                    address=environ.get("MASTER_ADDR", "127.0.0.1"),
+                    port=int(environ["MASTER_PORT"]),
+                    launcher="torchrun" if "TORCHELASTIC_RUN_ID" in environ else "the launcher",
+                )
+            # Not SLURM_NTASKS, which the script of an sbatch sees too: it is one process for all tasks.
+            if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+                # A port that all processes of a step derive, and that differs between the steps of a job.
+                step = int(environ["SLURM_JOB_ID"]) * 16 + int(environ.get("SLURM_STEP_ID", 0))
+                return cls(
+                    rank=int(environ["SLURM_PROCID"]),
+                    world_size=int(environ["SLURM_STEP_NUM_TASKS"]),
+                    local_rank=int(environ["SLURM_LOCALID"]),
+                    node_rank=int(environ["SLURM_NODEID"]),
+                    address=environ.get("MASTER_ADDR") or _first_host(environ["SLURM_STEP_NODELIST"]),
+                    port=int(environ.get("MASTER_PORT") or 15000 + step % 10000),
+                    launcher="srun",
+                )
+        except KeyError as error:
+            raise UserError(
+                f"the environment variable {error.args[0]} is missing in one of several processes"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"an environment variable of the launcher is not a number: {error}") from error
+        return cls()
+
+    def to_environment(self) -> dict[str, str]:
+        """Environment variables from which ``from_environment`` reads this process."""
         return {
             "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.size),
+            "WORLD_SIZE": str(self.world_size),
             "LOCAL_RANK": str(self.local_rank),
-            "GROUP_RANK": str(self.node),
+            "GROUP_RANK": str(self.node_rank),
             "MASTER_ADDR": self.address,
             "MASTER_PORT": str(self.port),
         }
 
 
-def this(environ: Mapping[str, str] = os.environ) -> Member:
-    """Who this process is, by what its launcher has told it.
-
-    Raises:
-        UserError: The launcher has told it something that is no number, or too little.
-    """
-    try:
-        # Of one process these are said, too, in containers above all: it is on its own.
-        if "RANK" in environ and int(environ.get("WORLD_SIZE", 1)) > 1:
-            return Member(
-                rank=int(environ["RANK"]),
-                size=int(environ["WORLD_SIZE"]),
-                local_rank=int(environ.get("LOCAL_RANK", 0)),
-                node=int(environ.get("GROUP_RANK", 0)),
-                address=environ.get("MASTER_ADDR", "127.0.0.1"),
-                port=int(environ["MASTER_PORT"]),
-                launcher="torchrun" if "TORCHELASTIC_RUN_ID" in environ else "the launcher",
-            )
-        # In the script of an sbatch, too, Slurm tells of tasks: there one process stands for all of them.
-        if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-            return Member(
-                rank=int(environ["SLURM_PROCID"]),
-                size=int(environ["SLURM_STEP_NUM_TASKS"]),
-                local_rank=int(environ["SLURM_LOCALID"]),
-                node=int(environ["SLURM_NODEID"]),
-                address=environ.get("MASTER_ADDR") or _first_host(environ["SLURM_STEP_NODELIST"]),
-                # The same for all processes of a step, and another one for each step of a job.
-                port=int(environ.get("MASTER_PORT") or 15000 + _slurm_number(environ) % 10000),
-                launcher="srun",
-            )
-    except KeyError as error:
-        raise UserError(f"one of several processes lacks the environment variable {error.args[0]}") from error
-    except ValueError as error:
-        raise UserError(f"an environment variable of a launcher of several processes is no number: {error}") from error
-    return Member()
-
-
 def _first_host(nodes: str) -> str:
-    """The first of Slurm's list, such as node3 of node[3-5,7],other."""
+    """The first host of a Slurm node list: node3 of node[3-5,7],other."""
     first = re.match(r"([^\[,]+)(?:\[(\d+))?([^,\]]*)", nodes)
     return f"{first[1]}{first[2] or ''}" if first else nodes
 
 
-def _slurm_number(environ: Mapping[str, str]) -> int:
-    return int(environ["SLURM_JOB_ID"]) * 16 + int(environ.get("SLURM_STEP_ID", 0))
-
-
-def cores(environ: Mapping[str, str] = os.environ) -> int | None:
-    """How many processor cores Slurm has given this process; None if it has not said.
+def slurm_cores(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Number of processor cores that Slurm gives to this process; None outside of Slurm.
 
     Raises:
-        UserError: It has said something that is no number.
+        UserError: The environment variable is not a number.
     """
-    given = environ.get("SLURM_CPUS_PER_TASK")
-    if given is None:
+    cores = environ.get("SLURM_CPUS_PER_TASK")
+    if cores is None:
         return None
-    if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"the environment variable SLURM_CPUS_PER_TASK is no number of processor cores: {given!r}")
-    return int(given)
+    if not cores.isdecimal() or int(cores) < 1:
+        raise UserError(f"the environment variable SLURM_CPUS_PER_TASK is not a number of processor cores: {cores!r}")
+    return int(cores)

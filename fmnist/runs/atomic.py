@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes: a reader sees the old content or the new one, never a part."""
 
 import csv
 import io
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file under a temporary name in the same directory, syncs it, and renames it.
+    """Writes a temporary file in the same directory, syncs it and renames it.
 
-    A reader sees the old content or the new one, also after the process was killed or the power was cut. A killed write
-    leaves a file that matches ``temporary_files``.
+    This survives a killed process and a power cut. A killed write leaves a file that ``temporary_files`` finds.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -27,19 +26,19 @@ def write(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner alone
+        os.chmod(temporary, 0o644)  # mkstemp creates it readable by its owner only
         os.replace(temporary, path)
     except BaseException as error:
-        with suppress(OSError):  # what went wrong first is what counts
+        with suppress(OSError):  # report the first error
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it was
+            error.filename = str(path)  # a full disk does not name the file
         raise
     sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Makes the names in a directory survive a power cut."""
+    """Syncs the names in a directory, so that they survive a power cut."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -48,7 +47,7 @@ def sync_directory(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes values by name. What is not finite becomes null, since JSON knows no NaN."""
+    """Writes a JSON object. NaN and infinity become null, since JSON has neither."""
     write(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -76,5 +75,5 @@ def _finite(value: Any) -> Any:
 
 
 def temporary_files(directory: Path) -> list[Path]:
-    """What killed writes left behind in a directory."""
+    """Files that killed writes left behind in a directory."""
     return list(directory.glob(".*.tmp"))

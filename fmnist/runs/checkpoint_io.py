@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read as tensors and plain values alone."""
+"""Checkpoint files: written atomically, read as tensors and plain values only."""
 
 import io
 import os
@@ -10,33 +10,33 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 from fmnist.runs import atomic
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint to the processor's memory.
+    """Reads a checkpoint into CPU memory.
 
     Raises:
-        UserError: There is no such file, it is damaged, or it holds more than tensors and plain values.
+        UserError: The file is missing or damaged, or holds more than tensors and plain values.
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}: the run was made without, or was stopped before its first")
+        raise UserError(f"no checkpoint {path}: the run saves none, or stopped before its first")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what makes it raise next
+        with warnings.catch_warnings(action="ignore"):  # torch warns before it raises
             checkpoint: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: it holds more than weights, and reading it could run its code") from error
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        raise UserError(f"{path} is no checkpoint, or is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{path} is rejected: it holds more than weights, and loading it could run its code") from error
+    except Exception as error:  # torch raises almost any exception for a damaged file
+        raise UserError(f"{path} is not a checkpoint, or is damaged: {one_line(error)[:200]}") from error
     return checkpoint
 
 
 class CheckpointIO(TorchCheckpointIO):
-    """How Lightning writes and reads checkpoints here.
+    """Writes and reads Lightning's checkpoints.
 
-    Its own writes go by way of the system's temporary directory, unsynced, and are not atomic if that is another file
-    system; its own reads may fetch addresses, and run code that a checkpoint names.
+    Lightning's own plugin writes through the system's temporary directory, without sync, and not atomically if that is
+    another file system. Reading, it may fetch URLs and run code that a checkpoint names.
     """
 
     def save_checkpoint(
@@ -44,7 +44,7 @@ class CheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # to a file, torch would make an error of its own of what the disk says
+        content = io.BytesIO()  # saving to a file, torch replaces the OSError of a full disk by its own error
         torch.save(checkpoint, content)
         atomic.write(path, content.getbuffer())
 

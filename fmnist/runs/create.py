@@ -1,4 +1,4 @@
-"""Who may have a directory: a run or a sweep takes one that holds nothing, and nobody else gets it."""
+"""Creates run and sweep directories atomically: of two processes that want one directory, one gets it."""
 
 import hashlib
 import os
@@ -13,22 +13,22 @@ from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory
 
 
-def check_free(run: RunDirectory) -> None:
-    """Makes sure that a run or a sweep may start here.
+def ensure_unused(run: RunDirectory) -> None:
+    """Checks that a run or a sweep may start in a directory.
 
     Raises:
-        UserError: The path holds something already.
+        UserError: The path already holds something, or lies within another run.
     """
     path = run.path
     try:
-        within = next((parent for parent in path.resolve().parents if (parent / ".hydra").is_dir()), None)
-        # A process that was killed while it took the directory has left nothing that anybody could miss.
-        free = not path.exists() or (path.is_dir() and set(path.iterdir()) <= set(atomic.temporary_files(path)))
+        outer = next((parent for parent in path.resolve().parents if (parent / ".hydra").is_dir()), None)
+        # A process that was killed in create_run_directory leaves only temporary files.
+        unused = not path.exists() or (path.is_dir() and set(path.iterdir()) <= set(atomic.temporary_files(path)))
     except OSError as error:
         raise UserError(f"cannot use the directory {path}: {error.strerror}") from error
-    if within:
-        raise UserError(f"{path} lies within another run, {within}; name a directory outside of it")
-    if free:
+    if outer:
+        raise UserError(f"{path} lies within another run, {outer}; choose a directory outside of it")
+    if unused:
         return
     if not path.is_dir():
         raise UserError(f"{path} is a file; a run or a sweep needs a directory")
@@ -39,65 +39,65 @@ def check_free(run: RunDirectory) -> None:
     elif run.sweep.exists():
         content = "a sweep"
     else:
-        content = "files that are not a run's"
+        content = "other files"
     raise UserError(
         f"{path} already holds {content}, and nothing in it was changed; "
-        "choose another directory, or leave the option out to have one made"
+        "choose another directory, or omit the option to create a new one"
     )
 
 
-def for_run(run: RunDirectory, contents: Mapping[str, str]) -> None:
-    """Takes the directory for a run, by making ``.hydra``. Of two processes that try at once, one succeeds.
+def create_run_directory(run: RunDirectory, contents: Mapping[str, str]) -> None:
+    """Creates the directory of a run together with ``.hydra``.
 
     Args:
         run: The directory, which need not exist.
-        contents: Text of each file in ``.hydra``. They are there all or none, also when this process is killed, so that
-            a directory that was taken holds what it takes to continue.
+        contents: Text of each file in ``.hydra``. All files appear at once, also if this process is killed, so that
+            every run directory holds what resuming needs.
 
     Raises:
-        UserError: The path holds something already, or cannot be written.
+        UserError: The directory is in use, or cannot be written.
     """
-    check_free(run)
-    _make(run.hydra, contents)
+    ensure_unused(run)
+    _create(run.hydra, contents)
 
 
-def for_sweep(sweep: RunDirectory, contents: Mapping[str, str]) -> None:
-    """Takes the directory for the jobs of a sweep, by making ``.sweep``, as ``for_run`` does for a run."""
-    check_free(sweep)
-    _make(sweep.sweep, contents)
+def create_sweep_directory(sweep: RunDirectory, contents: Mapping[str, str]) -> None:
+    """Creates the directory of a sweep together with ``.sweep``, as ``create_run_directory`` does for a run."""
+    ensure_unused(sweep)
+    _create(sweep.sweep, contents)
 
 
-def for_job(run: RunDirectory, contents: Mapping[str, str]) -> None:
-    """Takes a directory within that of a sweep for a job, unless that has been done before."""
+def create_job_directory(run: RunDirectory, contents: Mapping[str, str]) -> None:
+    """Creates the directory of a job within its sweep, unless an earlier start of the sweep did."""
     if not run.hydra.exists():
-        _make(run.hydra, contents)
+        _create(run.hydra, contents)
 
 
-def _make(directory: Path, contents: Mapping[str, str]) -> None:
-    """Makes a directory with files in it, at once."""
-    path = directory.parent
+def _create(directory: Path, contents: Mapping[str, str]) -> None:
+    """Creates a directory with files in it, by renaming a complete temporary one."""
+    parent = directory.parent
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path, prefix=f"{directory.name}.", suffix=".tmp"))
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f"{directory.name}.", suffix=".tmp"))
         try:
             for name, text in contents.items():
                 atomic.write(temporary / name, text.encode())
-            temporary.chmod(0o755)  # mkdtemp makes it readable by its owner alone
-            os.rename(temporary, directory)  # fails if somebody else has made it
+            temporary.chmod(0o755)  # mkdtemp creates it readable by its owner only
+            os.rename(temporary, directory)  # fails if another process was faster
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        atomic.sync_directory(path)
+        atomic.sync_directory(parent)
     except OSError as error:
         if directory.exists():
-            raise UserError(f"{path} was taken by another run just now; start again") from error
-        raise UserError(f"cannot write the directory {path}: {error.strerror}") from error
+            raise UserError(f"another run has just taken {parent}; start again") from error
+        raise UserError(f"cannot write the directory {parent}: {error.strerror}") from error
 
 
-def typeable(name: str) -> str:
-    """Makes a directory's name that can be typed and passed back to Hydra, and that the file system takes.
+def directory_name(text: str) -> str:
+    """Turns the overrides of a job into a directory name that needs no quoting in a shell or in Hydra's grammar.
 
-    Whatever is replaced or cut leaves a hash behind, so that different names stay different.
+    A replaced or shortened name ends with a hash, so that different texts give different names.
     """
-    result = re.sub(r"[^\w.+-]", "_", name)[:150]
-    return result if result == name else f"{result}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^\w.+-]", "_", text)[:150]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

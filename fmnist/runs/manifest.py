@@ -1,8 +1,9 @@
-"""manifest.json: what made the figures of a run. Written when it starts, completed when it ends.
+"""manifest.json: the conditions under which a run was made. Written at the start of a run, completed at its end.
 
-Its first part is of the run's first start and stays as it is. ``sessions`` has an entry for each time that a process
-worked on the run, ``differs`` in it what was not as at the first start. What follows is of the last session, but
-``seconds``, the sum over all that were not killed. What was trained, and how long, stands at the end.
+The keys of ``describe_run`` are those of the first start and never change. ``sessions`` has one entry for each process
+that worked on the run; ``differs`` in it lists what changed since the first start. ``end``, ``state`` and ``error`` are
+those of the last session. ``seconds`` is the sum over all sessions that were not killed. train.py adds the number of
+parameters and the training time.
 """
 
 import datetime
@@ -17,8 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config.errors import UserError
-from fmnist.data import files
+from fmnist.config.errors import UserError, one_line
 from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
 
@@ -27,53 +27,69 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 
 RUNNING, KILLED, FINISHED, INTERRUPTED, FAILED = "running", "killed", "finished", "interrupted", "failed"
-# What may change the figures, and of the packages those that compute.
-_MAY_MATTER = ("commit", "diff", "python", "packages", "processor", "threads", "gpu", "data")
-_COMPUTING = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hydra-core", "omegaconf")
+_RELEVANT = (
+    "commit",
+    "diff",
+    "python",
+    "packages",
+    "processor",
+    "threads",
+    "gpu",
+    "data",
+)  # keys that may change metrics
+_RELEVANT_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hydra-core", "omegaconf")
 
 
 @contextmanager
-def recording(run: RunDirectory, config: DictConfig) -> Iterator[Manifest]:
-    """Records in the manifest that this process works on a run, and how that ends, with all that was put into it.
+def record_session(run: RunDirectory, config: DictConfig, data: Mapping[str, Any]) -> Iterator[Manifest]:
+    """Records in the manifest that this process works on a run, and how that ends.
+
+    Args:
+        run: The run directory.
+        config: Its configuration.
+        data: Identity of the data set, such as file hashes.
+
+    Yields:
+        The manifest. What the caller adds is written at the end of the session.
 
     Raises:
         UserError: The run directory cannot be written.
     """
-    manifest = begin(run, config)
+    manifest = start_session(run, config, data)
     session = manifest["sessions"][-1]
     start = time.monotonic()
     try:
         yield manifest
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        session |= {"state": INTERRUPTED if interrupted else FAILED, "error": describe(error)}
-        with suppress(OSError):  # what went wrong first is what counts
-            _end(run, manifest, time.monotonic() - start)
+        session |= {"state": INTERRUPTED if interrupted else FAILED, "error": _describe(error)}
+        with suppress(OSError):  # report the first error
+            _end_session(run, manifest, time.monotonic() - start)
         raise
     session |= {"state": FINISHED, "error": None}
-    _end(run, manifest, time.monotonic() - start)
+    _end_session(run, manifest, time.monotonic() - start)
 
 
-def begin(run: RunDirectory, config: DictConfig) -> Manifest:
-    """Writes the manifest of a run that starts, or notes in it that the run goes on."""
-    now = first_part(config)
+def start_session(run: RunDirectory, config: DictConfig, data: Mapping[str, Any]) -> Manifest:
+    """Writes the manifest of a new run, or adds a session to that of a resumed run."""
+    now = describe_run(config, data)
     manifest = run.read_manifest()
+    changes: dict[str, tuple[str, str]] = {}
     if manifest is None:
         manifest = {**now, "sessions": []}
-        different: dict[str, Any] = {}
     else:
-        different = differences(manifest, now)
-        for name, (then, today) in different.items():
-            log.warning("%s was %s when the run started and is %s: its figures may differ", name, then, today)
+        changes = differences(manifest, now)
+        for name, (before, after) in changes.items():
+            log.warning("%s was %s when the run started and is now %s: metrics may differ", name, before, after)
         for session in manifest["sessions"]:
-            if session["state"] == RUNNING:  # whoever wrote this did not live to change it
+            if session["state"] == RUNNING:  # its process was killed, or it would have changed the state
                 session["state"] = KILLED
     manifest["sessions"].append(
         {
             "command": now["command"],
             "start": now["start"],
             "max_epochs": config.trainer.max_epochs,
-            "differs": {name: {"was": then, "is": today} for name, (then, today) in different.items()},
+            "differs": {name: {"was": before, "is": after} for name, (before, after) in changes.items()},
             "state": RUNNING,
             "error": None,
             "end": None,
@@ -84,8 +100,8 @@ def begin(run: RunDirectory, config: DictConfig) -> Manifest:
     return manifest
 
 
-def first_part(config: DictConfig) -> Manifest:
-    """What made the figures, as far as it is known when a run starts."""
+def describe_run(config: DictConfig, data: Mapping[str, Any]) -> Manifest:
+    """The part of a manifest that is known when a run starts."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "start": _now(),
@@ -93,48 +109,48 @@ def first_part(config: DictConfig) -> Manifest:
         "config_sha256": configuration_hash(config),
         "seed": config.seed,
         **provenance.environment(),
-        "data": {"sha256": files.SHA256, "val_size": config.data.val_size, "val_seed": config.data.val_seed},
+        "data": {**data, "val_size": config.data.val_size, "val_seed": config.data.val_seed},
     }
 
 
 def configuration_hash(config: DictConfig) -> str:
-    """SHA-256 of the configuration, all interpolations resolved, keys in order."""
+    """SHA-256 of the configuration with resolved interpolations and sorted keys."""
     return hashlib.sha256(OmegaConf.to_yaml(config, resolve=True, sort_keys=True).encode()).hexdigest()
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What may have changed the figures between two manifests, in words: name to what it was and what it is."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Differences between two manifests that may change metrics: name to old and new value, as text."""
     result: dict[str, tuple[str, str]] = {}
-    for name in _MAY_MATTER:
-        first, second = then.get(name), now.get(name)
-        if first == second:
+    for name in _RELEVANT:
+        old, new = before.get(name), after.get(name)
+        if old == new:
             continue
         if name == "packages":
-            first, second = first or {}, second or {}
+            old, new = old or {}, new or {}
             result |= {
-                package: (str(first.get(package, "absent")), str(second.get(package, "absent")))
-                for package in _COMPUTING
-                if first.get(package) != second.get(package)
+                package: (str(old.get(package, "absent")), str(new.get(package, "absent")))
+                for package in _RELEVANT_PACKAGES
+                if old.get(package) != new.get(package)
             }
         elif name == "diff":
-            result["uncommitted changes"] = ("others", "these") if first and second else (_words(first), _words(second))
+            result["uncommitted changes"] = ("others", "these") if old and new else (_as_text(old), _as_text(new))
         elif name == "data":
             result["data set or split"] = ("another", "this one")
         else:
-            result[name] = (_words(first), _words(second))
+            result[name] = (_as_text(old), _as_text(new))
     return result
 
 
-def describe(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _describe(error: BaseException) -> str:
+    text = one_line(error)
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _words(value: object) -> str:
+def _as_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) and value else str(value or "none")
 
 
-def _end(run: RunDirectory, manifest: Manifest, seconds: float) -> None:
+def _end_session(run: RunDirectory, manifest: Manifest, seconds: float) -> None:
     manifest["sessions"][-1] |= {"end": _now(), "seconds": round(seconds, 3)}
     _write(run, manifest)
 

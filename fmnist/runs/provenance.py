@@ -1,4 +1,4 @@
-"""What figures depend on beside the configuration: the source, the versions, the machine."""
+"""Source, versions and machine: what metrics depend on besides the configuration."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def source() -> dict[str, Any]:
-    """Commit of the project, and how its files differ from it; ``commit`` is None where there is no git checkout."""
+    """Commit and uncommitted changes of the project; ``commit`` is None outside of a git checkout."""
     commit = _git("rev-parse", "HEAD")
     if commit is None or _git("rev-parse", "--show-toplevel") != str(ROOT):
         return {"commit": None, "dirty": None, "diff": None}
@@ -27,11 +27,8 @@ def source() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine.
-
-    ``threads`` is torch's number of threads now, ``gpu`` the names of the GPUs that torch sees.
-    """
-    import torch  # takes seconds, and not everybody who imports this module asks
+    """Versions and machine. ``threads`` is torch's current number of threads, ``gpu`` lists GPU names."""
+    import torch  # takes seconds, and not every importer of this module needs it
 
     return {
         "python": platform.python_version(),
@@ -45,32 +42,32 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Version of each installed package; of several with one name, of that which is imported."""
+    """Version of each installed package; if a name is installed twice, of the one that Python imports."""
     installed: dict[str, str] = {}
-    for distribution in metadata.distributions():  # in the order in which an import looks for them
-        if distribution.metadata["Name"]:  # an installation that was interrupted leaves a directory that says nothing
+    for distribution in metadata.distributions():  # in import order
+        if distribution.metadata["Name"]:  # an interrupted installation leaves a directory without metadata
             installed.setdefault(distribution.name, distribution.version)
     return dict(sorted(installed.items(), key=lambda item: item[0].lower()))
 
 
-def decisive_versions() -> dict[str, str]:
-    """What must be the same on all machines that compute parts of one result: the source, and some versions."""
-    known, code = versions(), source()
+def versions_to_match() -> dict[str, str]:
+    """Source and versions that must be the same on all machines that work on one run or sweep."""
+    installed, code = versions(), source()
     return {
         "Python": platform.python_version(),
         "commit": str(code["commit"]),
         "uncommitted changes": hashlib.sha256(code["diff"].encode()).hexdigest()[:8] if code["diff"] else "none",
-        **{package: str(known.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},
+        **{package: str(installed.get(package)) for package in ("torch", "lightning", "torchmetrics", "numpy")},
     }
 
 
-def import_path() -> str:
-    """PYTHONPATH for another process that is to find this project, wherever it is started."""
+def python_path() -> str:
+    """PYTHONPATH with which another process finds this project, whatever its working directory."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def processor() -> str:
-    """The processor's name, as its maker writes it where that can be found out."""
+    """Model name of the processor, on Linux; else what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -83,5 +80,5 @@ def _git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None  # no git, or no checkout
+        return None  # git is not installed, or this is not a checkout
     return result.stdout.rstrip("\n")

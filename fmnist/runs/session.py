@@ -1,14 +1,16 @@
-"""One process's work on a run: nobody else works on it meanwhile; however it ends, that is told and written down."""
+"""One process's work on a run: locks the directory, records the session, and handles signals and disk errors."""
 
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 from fmnist.runs import manifest, resume
 from fmnist.runs.manifest import Manifest
 from fmnist.runs.run_directory import RunDirectory
@@ -16,50 +18,69 @@ from fmnist.runs.signals import interruptible
 
 log = logging.getLogger(__name__)
 
-# What a disk does that is full, gone, or not to be written: the user can mend it, and nothing is lost.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ESTALE)
+# A disk that is full, gone or read-only: the user can fix that, and nothing is lost.
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ESTALE,
+)
 
 
 @contextmanager
-def working_on(run: RunDirectory, config: DictConfig) -> Iterator[Manifest]:
-    """Lets this process alone work on a run, and records it in the run's manifest, which it gives.
+def working_on(run: RunDirectory, config: DictConfig, *, data: Mapping[str, Any]) -> Iterator[Manifest]:
+    """Locks a run for this process and records the session in its manifest.
 
-    A run that was finished is so no longer. SIGTERM and SIGHUP end the work as Ctrl-C does.
+    A finished run counts as unfinished from here on. SIGTERM and SIGHUP end the work as Ctrl-C does.
+
+    Args:
+        run: The run directory.
+        config: Its configuration.
+        data: Identity of the data set, for the manifest.
+
+    Yields:
+        The manifest, to add results to.
 
     Raises:
-        UserError: Another process works on the run, or the disk takes no more.
-        SystemExit: The work was interrupted.
+        UserError: Another process works on the run, a file cannot be written, or Lightning rejects an option.
+        SystemExit: A signal interrupted the work.
     """
-    with _explaining(run), run.locked():
+    with _translate_errors(run), run.locked():
         resume.check_same(run, config)
         run.remove_leftovers()
         run.metrics.unlink(missing_ok=True)
-        with manifest.recording(run, config) as record, interruptible(lambda: _say(run)), _explaining(run):
+        with (
+            manifest.record_session(run, config, data) as record,
+            interruptible(lambda: log.warning("interrupted; to resume:  %s", run.resume_command)),
+            _translate_errors(run),  # here as well, so that the manifest records the translated message
+        ):
             yield record
 
 
-def _say(run: RunDirectory) -> None:
-    log.warning("interrupted; to go on: %s", run.resume_command)
-
-
 @contextmanager
-def _explaining(run: RunDirectory) -> Iterator[None]:
+def _translate_errors(run: RunDirectory) -> Iterator[None]:
     try:
         yield
+    except MisconfigurationException as error:
+        raise UserError(one_line(error)) from error
     except Exception as error:
-        refusal = _refusal_of_disk(error)
-        if refusal is None:
+        disk_error = _disk_error(error)
+        if disk_error is None:
             raise
         raise UserError(
-            f"cannot write {os.fsdecode(refusal.filename or run.path)}: {refusal.strerror}; nothing that was there is "
-            f"lost: mend that, and to go on: {run.resume_command}"
+            f"cannot write {os.fsdecode(disk_error.filename or run.path)}: {disk_error.strerror}; existing files are "
+            f"intact. Fix the problem, then resume with: {run.resume_command}"
         ) from error
 
 
-def _refusal_of_disk(error: BaseException | None) -> OSError | None:
-    """The disk's refusal that an exception is, or was made of: Lightning's loggers raise their own from it."""
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The disk error behind an exception: Lightning's loggers raise their own exceptions from it."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             return error
         error = error.__cause__
     return None

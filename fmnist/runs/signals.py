@@ -1,4 +1,4 @@
-"""Signals that ask a program to end: Ctrl-C, SIGTERM, SIGHUP. Imported before torch is."""
+"""Ctrl-C, SIGTERM and SIGHUP, and processes that end with their parent. Imported without torch."""
 
 import os
 import signal
@@ -9,33 +9,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_PARENT = "FMNIST_PARENT"  # environment variable with the process id that exit_with_parent watches
+
 
 @contextmanager
-def interruptible(say: Callable[[], object]) -> Iterator[None]:
-    """Turns the signals into a ``SystemExit`` with the code that shells give them.
+def interruptible(announce: Callable[[], object]) -> Iterator[None]:
+    """Turns the signals into a ``SystemExit`` with the exit code that shells use, 128 plus the signal's number.
 
     Args:
-        say: Tells of the interruption, where nobody has done so yet.
+        announce: Reports the interruption, unless the code inside has done so.
     """
     received: list[int] = []
 
-    def end(number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGHUP, *([] if in_slurm_job() else [signal.SIGTERM])):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, say, has set it
-                previous[number] = signal.signal(number, end)
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                previous[number] = signal.signal(number, interrupt)
     try:
         yield
     except BaseException as error:
         if not received:
             raise
-        # Library code may turn a signal into any error. Who ends with an exit code, as Lightning does, has told of it.
+        # Library code may turn a signal into any error. Lightning reports it, and then exits with a number.
         if not isinstance(error, SystemExit) or isinstance(error.code, str):
-            say()
+            announce()
         sys.exit(128 + received[0])
     finally:
         for number, handler in previous.items():
@@ -43,39 +45,37 @@ def interruptible(say: Callable[[], object]) -> Iterator[None]:
 
 
 def in_slurm_job() -> bool:
-    """Whether this is a job that submitit has started: one that ends upon SIGTERM, Slurm does not queue again.
+    """Whether submitit started this process as a Slurm job.
 
-    Slurm sends it before it takes a machine away, and kills what is left after a while.
+    Slurm sends SIGTERM before it takes a machine away, and kills what is left later. It does not requeue a job that
+    ends on SIGTERM.
     """
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
-def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
-    """Ends this process soon after the one has died that started it with what :func:`as_parent` gives.
-
-    Else the jobs of a sweep that was killed would work on, and be in the way of the sweep when it goes on.
-
-    Args:
-        by: The signal that this process is to end by.
-    """
-    parent = int(os.environ[_PARENT])
-    if os.getppid() != parent:  # it died before: what called this was left in a queue
-        sys.exit(128 + signal.SIGTERM)
-    if not any(thread.name == _PARENT for thread in threading.enumerate()):
-        threading.Thread(target=_end_after, args=(parent, by), name=_PARENT, daemon=True).start()
-
-
-def as_parent() -> dict[str, str]:
-    """The environment variable that tells processes whom :func:`end_with_parent` is about, however late they ask."""
+def parent_environment() -> dict[str, str]:
+    """Environment variable for child processes that call :func:`exit_with_parent`."""
     return {_PARENT: str(os.getpid())}
 
 
-_PARENT = "FMNIST_PARENT"
+def exit_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
+    """Ends this process soon after the process that set :func:`parent_environment` has died.
+
+    Else the jobs of a killed sweep would keep running and block the sweep when it is resumed.
+
+    Args:
+        by: The signal that ends this process.
+    """
+    parent = int(os.environ[_PARENT])
+    if os.getppid() != parent:  # it died while this job waited in a queue
+        sys.exit(128 + signal.SIGTERM)
+    if not any(thread.name == _PARENT for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(parent, by), name=_PARENT, daemon=True).start()
 
 
-def _end_after(parent: int, by: signal.Signals) -> None:
+def _watch(parent: int, by: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
-    while True:  # the first may be lost in a destructor, or end a job in a process that then waits for its next
+    while True:  # the first signal may be lost in a destructor, or end only one of the jobs of this process
         os.kill(os.getpid(), by)
         time.sleep(5)

@@ -1,24 +1,24 @@
-"""What a process writes to the terminal, beside a progress bar and beside other processes. Imported before torch is."""
+"""Log lines on a terminal that progress bars and other jobs write to as well. Imported without torch."""
 
 import logging
 
 from tqdm import tqdm
 
-_name = ""  # of this process's job, if others write to the same terminal
+_job = ""  # name of this process's job, if other jobs write to the same terminal
 
 
-def share(name: str) -> None:
-    """Has each line say which job it is of, since jobs beside this one write to the same terminal."""
-    global _name
-    _name = name
+def set_job(name: str) -> None:
+    """Prefixes each log line with the name of the job, since jobs that run in parallel share the terminal."""
+    global _job
+    _job = name
 
 
 def is_shared() -> bool:
-    return bool(_name)
+    return bool(_job)
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes log lines above a progress bar instead of through it, and with the job's name where others write, too."""
+    """Writes log lines above a progress bar instead of through it, with the job's name if jobs share the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
@@ -26,4 +26,4 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return "\n".join(f"{_name}  {line}" for line in text.splitlines()) if _name else text
+        return "\n".join(f"{_job}  {line}" for line in text.splitlines()) if _job else text

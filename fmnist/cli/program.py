@@ -1,0 +1,60 @@
+"""Runs a program: a user's mistake ends it with one line, a defect with its traceback. Imported without torch."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn
+
+from fmnist.cli.error_messages import message_for, reject_unknown_options
+from fmnist.runs.signals import interruptible
+
+TRACEBACK = "HYDRA_FULL_ERROR"  # Hydra's environment variable to request tracebacks
+
+# Closed when the program ends, before it prints the line that says why. Not a member of the Hydra callback that fills
+# it, since launchers send callbacks to other processes.
+exit_stack = ExitStack()
+_show_tracebacks = False  # what the user requested: run() changes the environment variable
+
+
+def run(main: Callable[[], object]) -> None:
+    """Calls a Hydra program.
+
+    Defects keep their traceback. With ``HYDRA_FULL_ERROR=1`` the user's mistakes do as well.
+    """
+    # Hydra's parser takes no override before -m, but 'train.py experiment=smoke -m seed=1,2' must work.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    global _show_tracebacks
+    _show_tracebacks = os.environ.get(TRACEBACK, "0") != "0"
+    os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and exits
+    try:
+        with exit_stack, report_user_errors(), interruptible(print_interrupted):
+            reject_unknown_options(sys.argv[1:])
+            main()
+    finally:
+        if not _show_tracebacks:
+            del os.environ[TRACEBACK]
+
+
+@contextmanager
+def report_user_errors() -> Iterator[None]:
+    """Exits with one line for a user's mistake. Other exceptions pass."""
+    try:
+        yield
+    except Exception as error:
+        if message := message_for(error):
+            exit_with(error, message)
+        raise
+
+
+def exit_with(error: BaseException, message: str) -> NoReturn:
+    """Exits with code 1 and the message, or with the traceback if the user requested tracebacks."""
+    if _show_tracebacks:
+        traceback.print_exception(error)
+        sys.exit(1)
+    sys.exit(f"error: {message}")
+
+
+def print_interrupted() -> None:
+    print("interrupted", file=sys.stderr)
