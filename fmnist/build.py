@@ -1,4 +1,4 @@
-"""From configuration to the objects of a run."""
+"""Builds the objects of a run from its configuration."""
 
 import logging
 import warnings
@@ -9,187 +9,205 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.config import settings
 from fmnist.config.errors import UserError
-from fmnist.config.instantiate import blaming, instantiate, instantiate_each
+from fmnist.config.instantiate import instantiate, instantiate_each, report_as_user_error
 from fmnist.config.monitor import monitored
 from fmnist.dashboard.callback import Dashboard
+from fmnist.dashboard.panel import Panel
+from fmnist.data.augmentation import Augmentation
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.distributed import process_info
-from fmnist.distributed.cluster_environment import Cluster
-from fmnist.distributed.ddp import Ddp, leave_signals_alone
-from fmnist.distributed.process_info import Member
+from fmnist.distributed.cluster_environment import RunEnvironment
+from fmnist.distributed.ddp import DDP, SyncBuffers
+from fmnist.distributed.process_info import ProcessInfo
 from fmnist.networks.ensemble import Ensemble
 from fmnist.runs.checkpoint_io import CheckpointIO
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import scheduler, speed, trainer_options
+from fmnist.training.callbacks.non_finite_loss import NonFiniteLoss
+from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
+from fmnist.training.lightning_internals import ignore_signals
 
 # Lightning's advice that does not apply here.
 for _name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # tips, which devices it sees, and which process it is in
-warnings.filterwarnings("ignore", message=".*does not have many workers")  # the images are in memory
-warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning 2.6 with torch 2.14, theirs to mend
-warnings.filterwarnings("ignore", message=".*Total length of `list`")  # data.val_size=0 means no validation
-warnings.filterwarnings("ignore", message=".*exists and is not empty")  # a run that goes on finds its own checkpoints
-warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # true of every short try
-warnings.filterwarnings("ignore", message=".*sync_dist=True")  # an epoch's figures are of all processes, see metrics.py
-warnings.filterwarnings("ignore", message=".*srun. command is available")  # and not needed, see processes.py
+    logging.getLogger(_name).setLevel(logging.WARNING)  # tips, and lists of devices and processes
+for _message in (
+    ".*does not have many workers",  # the images are in memory
+    ".*LeafSpec",  # Lightning 2.6 calls a function that torch 2.14 deprecates
+    ".*Total length of `list`",  # data.val_size=0 means no validation
+    ".*exists and is not empty",  # a resumed run finds its own checkpoints
+    ".*smaller than the logging interval",  # true of every short trial
+    ".*sync_dist=True",  # the metrics of an epoch cover all processes, see training/metrics.py
+    ".*srun. command is available",  # and not needed, see distributed/workers.py
+):
+    warnings.filterwarnings("ignore", message=_message)
 
-TORCHS_THREADS = torch.get_num_threads()  # before a job of a sweep has set another number
+DEFAULT_THREADS = torch.get_num_threads()  # before a job of a sweep sets another number
 
-_STRATEGIES: dict[str, Callable[[], Any]] = {  # in the place of Lightning's of the same names
-    "ddp": Ddp,
-    "ddp_find_unused_parameters_false": Ddp,
-    "ddp_find_unused_parameters_true": partial(Ddp, find_unused_parameters=True),
+_STRATEGIES: dict[str, Callable[[], Any]] = {  # replace Lightning's of the same names
+    "ddp": DDP,
+    "ddp_find_unused_parameters_false": DDP,
+    "ddp_find_unused_parameters_true": partial(DDP, find_unused_parameters=True),
 }
 
 
 def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
-    """Builds everything and throws it away, so that a wrong value is told before anything is read or written.
+    """Builds all objects once and drops them, to validate the configuration before any I/O.
 
     Args:
         config: The run's configuration.
         run: Its directory.
-        here: Whether this machine is to train it. Else what a machine must have for that is not asked for.
+        here: Whether this machine will train it; False skips what the machine must have for it.
 
     Raises:
         UserError: A key or a value is wrong.
     """
-    speed.prepare()  # here, too: it must come before torch starts its threads
+    speed.prepare()  # must come before torch starts its threads
     settings.check(config)
     data(config)
     if config.ensemble > config.data.batch_size:
-        raise UserError(
-            f"ensemble={config.ensemble}: each network has its part of every batch, and data.batch_size is "
-            f"{config.data.batch_size}"
-        )
+        raise UserError(f"ensemble={config.ensemble} must not exceed data.batch_size={config.data.batch_size}")
     classifier(config)
-    trainer(config if here else trainer_options.anywhere(config), run)
+    trainer(config if here else trainer_options.on_one_core(config), run)
 
 
-def check_longer(config: DictConfig, max_epochs: int) -> None:
-    """Makes sure that the learning rates so far would have been the same, had more epochs been planned at the start.
+def check_more_epochs(config: DictConfig, max_epochs: int) -> None:
+    """Checks that a run may be resumed with more epochs: its learning rates so far must not depend on their number.
 
     Args:
         config: With more epochs.
-        max_epochs: What was planned.
+        max_epochs: The number planned so far.
 
     Raises:
-        UserError: They would have been others.
+        UserError: The learning-rate schedule would differ.
     """
     module = classifier(config)
-    before, after = (epochs * 10 for epochs in (max_epochs, config.trainer.max_epochs))  # ten steps tell
-    planned, wanted = (
-        scheduler.rates(module.scheduler, module.make_optimizer(), total_steps=steps) for steps in (before, after)
+    steps = [epochs * 10 for epochs in (max_epochs, config.trainer.max_epochs)]  # ten steps per epoch show it
+    before, after = (
+        scheduler.rates(module.scheduler, module.make_optimizer(), total_steps=total_steps) for total_steps in steps
     )
-    if planned != wanted[:before]:
+    if before != after[: len(before)]:
         raise UserError(
-            f"the learning rates of scheduler {config.scheduler._target_} were planned for an end after {max_epochs} "
-            f"epochs, and would have been others with trainer.max_epochs={config.trainer.max_epochs}; start a new run"
+            f"scheduler {config.scheduler._target_} was planned for {max_epochs} epochs: with trainer.max_epochs="
+            f"{config.trainer.max_epochs}, the learning-rate schedule would differ; start a new run"
         )
 
 
-def prepare(config: DictConfig) -> None:
-    """Sets what belongs to the whole process: speed, the number of threads, the seed of the initial weights."""
+def configure_process(config: DictConfig) -> None:
+    """Sets process-wide options: speed, number of threads, and the seed of the initial weights."""
     speed.prepare()
-    given = process_info.cores()
-    # srun gives each process its own cores; else those of the machine, or of the job, are for all of them.
-    sharing = 1 if given and process_info.this().launcher == "srun" else trainer_options.processes_here(config)
-    torch.set_num_threads(config.threads or max(1, min(given or TORCHS_THREADS, TORCHS_THREADS) // sharing))
+    cores = process_info.slurm_cores()
+    # srun binds each process to its own cores; otherwise all processes share those of the machine or the job.
+    bound = cores and ProcessInfo.from_environment().launcher == "srun"
+    processes = 1 if bound else trainer_options.processes_here(config)
+    threads = max(1, min(cores or DEFAULT_THREADS, DEFAULT_THREADS) // processes)
+    torch.set_num_threads(config.threads or threads)
     seed_everything(config.seed, verbose=False)
 
 
 def data(config: DictConfig) -> FashionMNIST:
-    module: FashionMNIST = instantiate(config, "data", augmentations=instantiate_each(config, "augmentation"))
+    augmentations = instantiate_each(config, "augmentation", Augmentation)
+    module: FashionMNIST = instantiate(config, "data", FashionMNIST, augmentations=augmentations)
     return module
 
 
 def classifier(config: DictConfig) -> Classifier:
     num_classes = len(CLASS_NAMES)
-    networks = [instantiate(config, "model") for _ in range(config.ensemble)]
+    networks = [instantiate(config, "model", nn.Module) for _ in range(config.ensemble)]
     module = Classifier(
         network=networks[0] if len(networks) == 1 else Ensemble(networks),
-        optimizer=instantiate(config, "optimizer"),
-        scheduler=instantiate(config, "scheduler"),
+        optimizer=instantiate(config, "optimizer", Optimizer),
+        scheduler=instantiate(config, "scheduler", LRScheduler),
         num_classes=num_classes,
         label_smoothing=config.label_smoothing,
-        seed=config.seed,
         compile_mode=config.compile,
     )
-    # To call each of them once is the way to learn whether they fit.
-    with blaming(config, "optimizer"):
+    # Both are factories, whose arguments are checked only when they are called.
+    with report_as_user_error(config, "optimizer"):
         optimizer = module.make_optimizer()
-    with blaming(config, "scheduler"):
+    with report_as_user_error(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
+    images = module.example_input_array
+    assert isinstance(images, torch.Tensor)
     try:
         with torch.inference_mode():
-            shape = tuple(module.network.eval()(module.example_input_array).shape)
+            shape = list(module.network.eval()(images).shape)
     except RuntimeError as error:
-        raise UserError(f"model: takes no images [1, 1, 28, 28]: {' '.join(str(error).split())}") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"model: forward pass failed on images of shape {list(images.shape)}: {message}") from error
     module.network.train()
-    if shape != (1, num_classes):
-        raise UserError(f"model: must make logits [1, {num_classes}] of images [1, 1, 28, 28], made {list(shape)}")
+    if shape != [1, num_classes]:
+        raise UserError(
+            f"model: must return logits of shape [1, {num_classes}] for images of shape {list(images.shape)}, returned "
+            f"{shape}"
+        )
     return module
 
 
-def trainer(config: DictConfig, run: RunDirectory, member: Member | None = None) -> Trainer:
+def trainer(config: DictConfig, run: RunDirectory, process: ProcessInfo | None = None) -> Trainer:
     """The trainer of a run.
 
     Args:
         config: The run's configuration.
         run: Its directory.
-        member: Which of its processes this is; None for process 0, or for what the launcher says.
+        process: This process; None reads it from the environment.
     """
     trainer_options.check(config)
-    member = member or process_info.this()
+    process = process or ProcessInfo.from_environment()
     config = config.copy()
     config.monitor.metric = monitored(config)
-    callbacks: list[Callback] = instantiate_each(config, "callbacks")
+    configured: list[Callback] = instantiate_each(config, "callbacks", Callback)
     if config.trainer.enable_checkpointing is False:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
-    if config.trainer.enable_progress_bar is False or member.rank:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    panels = instantiate_each(config, "dashboard")
-    callbacks.append(Dashboard(panels=panels, final="test" if config.test else "val"))
-    result: Trainer = instantiate(
+        configured = [callback for callback in configured if not isinstance(callback, ModelCheckpoint)]
+    if config.trainer.enable_progress_bar is False or process.rank:
+        configured = [callback for callback in configured if not isinstance(callback, ProgressBar)]
+    dashboard = Dashboard(panels=instantiate_each(config, "dashboard", Panel), final="test" if config.test else "val")
+    built: Trainer = instantiate(
         config,
         "trainer",
+        Trainer,
         strategy=_STRATEGIES.get(config.trainer.strategy, lambda: config.trainer.strategy)(),
-        callbacks=callbacks,
-        # Without callbacks of its own, Lightning would write checkpoints where it likes, and draw its own, slow bar.
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        # Seeds come last, after whatever other callbacks draw.
+        callbacks=[NonFiniteLoss(), *configured, SyncBuffers(), dashboard, StepSeeds(seed=config.seed)],
+        # If the user removed ours, Lightning must not add its own checkpoints and its slow progress bar.
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in configured),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in configured),
         profiler=config.trainer.profiler or speed.NoProfiler(),
-        logger=False if member.rank else instantiate(config, "logger", save_dir=str(run.path)),
+        logger=False if process.rank else instantiate(config, "logger", Logger, save_dir=str(run.path)),
         default_root_dir=str(run.path),
-        plugins=[CheckpointIO(), Cluster(member)],
+        plugins=[CheckpointIO(), RunEnvironment(process)],
     )
-    trainer_options.check_processes(config, result, member)
-    leave_signals_alone(result)
-    return result
+    trainer_options.check_processes(config, built, process)
+    ignore_signals(built)
+    return built
 
 
 def evaluator(config: DictConfig, split: str) -> Trainer:
-    """A trainer that evaluates on a split as training did, on as much of it, and leaves no trace.
+    """A trainer that evaluates a split on one device and writes nothing.
 
-    On all of it where training did not evaluate on it at all.
+    It evaluates as many batches as training did, or all if training did not evaluate the split.
     """
     config = config.copy()
     config.trainer.limit_test_batches = None if split == "train" else config.trainer[f"limit_{split}_batches"] or None
     config.trainer.fast_dev_run = False
     config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
-    result: Trainer = instantiate(
+    built: Trainer = instantiate(
         config,
         "trainer",
+        Trainer,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
-        profiler=speed.NoProfiler(),
-        plugins=[CheckpointIO(), Cluster(Member())],
+        plugins=[CheckpointIO(), RunEnvironment(ProcessInfo())],
     )
-    return result
+    return built

@@ -28,8 +28,8 @@ from selenium.webdriver.chrome.service import Service
 from torch import Tensor, nn
 
 from fmnist import build, export
-from fmnist.data.fashion_mnist import ImageDataset
-from fmnist.fetch import CACHE, fetch
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.download import CACHE, fetch
 from fmnist.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]

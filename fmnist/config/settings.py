@@ -1,15 +1,14 @@
-"""What stands at the top level of a configuration, beside the groups of its nodes."""
+"""Checks the top level of a configuration: its groups and its plain settings."""
 
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fmnist.config.errors import UserError
-from fmnist.config.instantiate import GROUPS, trusted
 from fmnist.config.signature import check_value
 from fmnist.config.suggestion import did_you_mean, keys
 
-MAX_SEED = 2**32 - 1  # NumPy's limit, whose generator Lightning seeds, too
+GROUPS = ("data", "augmentation", "model", "optimizer", "scheduler", "trainer", "callbacks", "dashboard", "logger")
 SETTINGS: dict[str, Any] = {
     "seed": int,
     "threads": int | None,
@@ -18,25 +17,25 @@ SETTINGS: dict[str, Any] = {
     "ensemble": int,
     "test": bool,
     "max_jobs": int,
-    "resume": None,  # has done its work when a configuration is looked at: see fmnist.runs.resume
+    "resume": None,  # fmnist.runs.resume has read it and set it back
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
 }
-
-KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]  # the top level of a configuration
+KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTINGS)]
+MAX_SEED = 2**32 - 1  # the largest seed that NumPy's global generator takes, which Lightning seeds too
 
 
 def check(config: DictConfig) -> None:
-    """Makes sure that the top level is complete, and that what it holds is possible.
+    """Checks that the top level is complete and its values are possible.
 
     Raises:
-        UserError: A key is unknown, or a value wrong.
+        UserError: A key is unknown or missing, or a value is wrong.
     """
     for key in config:
         if key not in KEYS:
-            raise UserError(f"nothing reads the key '{key!s}'{did_you_mean(str(key), keys(config))}")
-    if lacking := [key for key in KEYS if key not in config]:
-        raise UserError(f"the configuration lacks {', '.join(lacking)}; is it of another version of this project?")
+            raise UserError(f"unknown configuration key '{key!s}'{did_you_mean(str(key), keys(config))}")
+    if missing := [key for key in KEYS if key not in config]:
+        raise UserError(f"the configuration lacks {', '.join(missing)}; is it from another version of this project?")
     trusted(config)
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)
@@ -48,3 +47,15 @@ def check(config: DictConfig) -> None:
         raise UserError(f"label_smoothing must be at least 0 and below 1, got {config.label_smoothing}")
     if config.ensemble < 1:
         raise UserError(f"ensemble must be at least 1 network, got {config.ensemble}")
+
+
+def trusted(config: DictConfig) -> list[str]:
+    """Packages beyond the allow-list whose classes the user lets the configuration name.
+
+    Raises:
+        UserError: The key ``trust`` is not a list of package names.
+    """
+    names = OmegaConf.to_container(config.trust) if isinstance(config.trust, ListConfig) else config.trust
+    if isinstance(names, list) and all(isinstance(name, str) and name.isidentifier() for name in names):
+        return [str(name) for name in names]
+    raise UserError(f"trust must be a list of names of packages, such as [timm], got {names!r}")

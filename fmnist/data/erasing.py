@@ -1,24 +1,24 @@
-"""Augmentation that covers a part of each image, and rectangles of which each image of a batch has another."""
+"""Random erasing, and masks with one rectangle per image."""
 
 import torch
 from torch import Generator, Tensor
 
 from fmnist.data.augmentation import Augmentation
-from fmnist.data.batches import Batch, Place
+from fmnist.data.batches import Batch, BatchContext
 
 
 class Erase(Augmentation):
-    """Covers a rectangle of an image: random erasing (Zhong et al. 2017, https://arxiv.org/abs/1708.04896).
+    """Covers a random rectangle of each image (Zhong et al. 2017, https://arxiv.org/abs/1708.04896).
 
-    The rectangle lies wholly within the image, at every place with the same probability. Its aspect ratio is uniform on
-    a logarithmic scale, so that it is as often high as wide, within what fits into the image.
+    The rectangle lies inside the image, at every position with the same probability. Its aspect ratio is log-uniform
+    over the ratios that fit into the image.
 
     Args:
-        probability: That an image has one, from 0 to 1.
-        min_area: Least area of the rectangle as a fraction of the image's, above 0.
-        max_area: Greatest area, at least ``min_area`` and at most 1.
-        min_aspect: Least ratio of the shorter side to the longer one, above 0 and at most 1.
-        noise: Whether it is filled with a random value for each pixel; else it is black.
+        probability: Probability that an image gets a rectangle, from 0 to 1.
+        min_area: Smallest area as a fraction of the image, above 0.
+        max_area: Largest area as a fraction of the image, from ``min_area`` to 1.
+        min_aspect: Smallest ratio of the shorter to the longer side, above 0 and at most 1.
+        noise: Fills the rectangle with random pixels; False fills it with black.
 
     Raises:
         ValueError: An argument is out of range.
@@ -47,16 +47,16 @@ class Erase(Augmentation):
         self.min_aspect = min_aspect
         self.noise = noise
 
-    def __call__(self, batch: Batch, place: Place, generator: Generator) -> Batch:
+    def __call__(self, batch: Batch, context: BatchContext, generator: Generator) -> Batch:
         images, targets = batch
         batch_size, _, height, width = images.shape
         chance, size, shape, row, column = torch.rand(5, batch_size, device=images.device, generator=generator)
         area = (self.min_area + size * (self.max_area - self.min_area)) * height * width
-        # The aspect ratio is drawn from those that fit, where the paper draws again until one does.
+        # Drawn from the ratios that fit; the paper draws again until one fits.
         tallest = (height**2 / area).clamp(max=1 / self.min_aspect)
         widest = (area / width**2).clamp(min=self.min_aspect)
         aspect = widest * (tallest / widest) ** shape
-        high = (area * aspect).sqrt().round().clamp(1, height) * (chance < self.probability)  # no rows: no rectangle
+        high = (area * aspect).sqrt().round().clamp(1, height) * (chance < self.probability)  # 0 rows: no rectangle
         wide = (area / aspect).sqrt().round().clamp(1, width)
         top, left = (row * (height - high + 1)).floor(), (column * (width - wide + 1)).floor()
         covered = rectangles(top, top + high, left, left + wide, images)
@@ -67,14 +67,14 @@ class Erase(Augmentation):
 
 
 def rectangles(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, images: Tensor) -> Tensor:
-    """Where the rectangles are: bool [B, 1, H, W].
+    """Masks that are true inside each image's rectangle, bool [B, 1, H, W].
 
     Args:
         top: First row of each, [B].
         bottom: Row after its last, [B].
         left: First column of each, [B].
         right: Column after its last, [B].
-        images: What they are in, [B, C, H, W].
+        images: The images, [B, C, H, W].
     """
     rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
     vertical = (rows >= top[:, None]) & (rows < bottom[:, None])  # [B, H]

@@ -1,7 +1,7 @@
-"""Augmentation that mixes each image, and its class, with another one of the batch: targets become probabilities.
+"""Mixup and CutMix: mix each image and its target with another one of the batch. Targets become probabilities.
 
-The other one is the next in the batch: the order of a training batch is random as it is. torchvision's MixUp and CutMix
-draw one share for a whole batch, and from torch's global generator, not from one that is a function of the place.
+The other image is the next one in the batch, whose order is random already. torchvision's MixUp and CutMix draw one
+share for the whole batch, and from torch's global generator instead of one that is seeded for the batch.
 """
 
 from abc import abstractmethod
@@ -11,17 +11,18 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fmnist.data.augmentation import Augmentation
-from fmnist.data.batches import Batch, Place
+from fmnist.data.batches import Batch, BatchContext
 from fmnist.data.erasing import rectangles
 from fmnist.data.files import CLASS_NAMES
+from fmnist.data.torch_internals import sample_beta
 
 
 class Mixing(Augmentation):
-    """What Mixup and CutMix have in common.
+    """Base class of Mixup and CutMix.
 
     Args:
-        alpha: How even the mixture is, above 0: an image's own share is from Beta(alpha, alpha), for each image anew.
-        probability: That an image is mixed, from 0 to 1.
+        alpha: Each image's own share is drawn from Beta(alpha, alpha); above 0. Larger values mix more evenly.
+        probability: Probability that an image is mixed, from 0 to 1.
 
     Raises:
         ValueError: An argument is out of range.
@@ -35,36 +36,34 @@ class Mixing(Augmentation):
         self.alpha = alpha
         self.probability = probability
 
-    def __call__(self, batch: Batch, place: Place, generator: Generator) -> Batch:
+    def __call__(self, batch: Batch, context: BatchContext, generator: Generator) -> Batch:
         images, targets = batch
         if targets.dim() == 1:
             targets = F.one_hot(targets, len(CLASS_NAMES)).float()
-        # Beta is Dirichlet with two shares; torch's public distributions take no generator.
-        both = torch.full((len(images), 2), float(self.alpha), device=images.device)
-        share = torch._sample_dirichlet(both, generator)[:, 0]
+        share = sample_beta(self.alpha, len(images), images.device, generator)
         kept = torch.rand(len(images), device=images.device, generator=generator) >= self.probability
         mixed, share = self.mix(images, images.roll(1, 0), share.masked_fill(kept, 1.0), generator)
         return mixed, torch.lerp(targets.roll(1, 0), targets, share[:, None])
 
     @abstractmethod
     def mix(self, images: Tensor, others: Tensor, share: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Mixes images uint8 [B, C, H, W] with others.
+        """Mixes images with others.
 
         Args:
-            images: Those that the shares are of.
-            others: One for each.
-            share: How much is to stay of each image, from 0 to 1, [B].
-            generator: Whatever is random is drawn from it.
+            images: uint8 [B, C, H, W].
+            others: The image to mix into each, uint8 [B, C, H, W].
+            share: Share of each image to keep, from 0 to 1, [B].
+            generator: Source of random numbers.
 
         Returns:
-            The mixtures, uint8 [B, C, H, W], and how much of each image is in them, from 0 to 1, [B].
+            The mixtures, uint8 [B, C, H, W], and the share of each image that they contain, [B].
         """
 
 
 class Mixup(Mixing):
     """Blends two images (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
 
-    Pixels stay whole numbers: the blend is rounded, by at most half a step of the 255.
+    The blend is rounded to whole pixel values, by at most 0.5 of 255.
     """
 
     def mix(self, images: Tensor, others: Tensor, share: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -73,15 +72,16 @@ class Mixup(Mixing):
 
 
 class CutMix(Mixing):
-    """Puts a rectangle of another image into an image (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
+    """Pastes a rectangle of another image (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
 
-    It has the shape of the image and its centre anywhere in it; what sticks out is cut off, and does not count.
+    The rectangle has the image's aspect ratio and its centre anywhere in the image. Its part outside the image is cut
+    off and does not count towards the share.
     """
 
     def mix(self, images: Tensor, others: Tensor, share: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         batch_size, _, height, width = images.shape
         row, column = torch.rand(2, batch_size, device=images.device, generator=generator)
-        side = (1 - share).sqrt()  # of the image's
+        side = (1 - share).sqrt()  # as a fraction of the image's side
         top, bottom = ((row * height + sign * side * height / 2).round() for sign in (-1, 1))
         left, right = ((column * width + sign * side * width / 2).round() for sign in (-1, 1))
         pasted = rectangles(top, bottom, left, right, images)

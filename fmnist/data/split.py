@@ -16,7 +16,7 @@ def stratified_split(labels: Tensor, *, val_size: int, seed: int) -> tuple[Tenso
         seed: Seed of the draw, independent of every other random choice.
 
     Returns:
-        Training and validation indices, each ascending, together every index once.
+        Training and validation indices, each ascending; together they hold every index once.
 
     Raises:
         ValueError: ``val_size`` is out of range.

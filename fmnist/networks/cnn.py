@@ -1,30 +1,9 @@
 """The lesson's network: from raw pixels to logits."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Normalize(nn.Module):
-    """Subtracts a mean from raw pixels and divides by a standard deviation.
-
-    Both are buffers, so that a checkpoint or an export takes raw pixels and nobody can forget to normalise.
-
-    Args:
-        mean: In pixel values, from 0 to 255.
-        std: In pixel values, above 0.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, *, mean: float, std: float) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images.to(self.mean.dtype) - self.mean) / self.std
+from fmnist.networks.normalize import Normalize
 
 
 class CNN(nn.Module):
@@ -34,7 +13,7 @@ class CNN(nn.Module):
         in_channels: Channels of the images.
         num_classes: Number of logits.
         pixel_mean: Subtracted from each pixel; the lesson subtracts nothing.
-        pixel_std: Divides each pixel; the lesson's 255 brings it into [0, 1].
+        pixel_std: Divides each pixel; the lesson's 255 scales to [0, 1].
 
     Raises:
         ValueError: An argument is out of range.

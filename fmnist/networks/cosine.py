@@ -1,31 +1,30 @@
-"""Fixed filters in the place of a first convolution that is learned."""
+"""Fixed filters that replace a learned first convolution."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of what each basis function finds in the 60,000 training images, normalised, borders left out: the root of the mean
-# square. Row: how often it changes its sign downwards, column: to the right.
+# Root mean square of each basis function's response to the 60,000 normalised training images, borders left out. Rows:
+# sign changes from top to bottom; columns: sign changes from left to right.
 RESPONSE_RMS = ((2.746, 0.892, 0.509), (0.680, 0.322, 0.232), (0.382, 0.220, 0.159))
 MAX_CHANNELS = 18
 
 
 class CosineFilters(nn.Module):
-    """The whitened cosine transform of the 3x3 patch around each pixel, and the same with the opposite sign.
+    """The whitened cosine transform of the 3x3 patch around each pixel, with both signs.
 
-    The basis functions of the discrete cosine transform are very nearly the principal components of this data set's
-    patches. Each is divided by the size of its response, so that all channels are of the same size and hardly
-    correlated: a convolution that follows learns sooner (https://arxiv.org/abs/2404.00498, with principal components).
-    Both signs are there since what follows, such as GELU, keeps little of what is negative
-    (https://arxiv.org/abs/1603.05201). There is nothing to learn, and so nothing to be calculated backwards where the
-    maps are largest.
+    The basis functions of the discrete cosine transform are nearly the principal components of this data set's patches.
+    Each is divided by the size of its response, so that all channels have the same scale and hardly correlate: the next
+    convolution learns faster (https://arxiv.org/abs/2404.00498 does it with principal components). Both signs are
+    present because activations such as GELU drop most of what is negative (https://arxiv.org/abs/1603.05201). Nothing
+    is learned here, so no backward pass is needed where the feature maps are largest.
 
     Args:
-        channels: How many come out, even, from 2 to 18: the filters of the greatest response first.
+        channels: Output channels, even, from 2 to 18: the filters with the greatest response first.
         stride: Pixels from one patch to the next.
 
     Raises:
-        ValueError: The number of channels is out of range.
+        ValueError: ``channels`` is out of range.
     """
 
     weight: Tensor
@@ -33,7 +32,7 @@ class CosineFilters(nn.Module):
     def __init__(self, channels: int, *, stride: int = 1) -> None:
         super().__init__()
         if channels % 2 or not 2 <= channels <= MAX_CHANNELS:
-            raise ValueError(f"the number of channels must be even, from 2 to {MAX_CHANNELS}, got {channels}")
+            raise ValueError(f"channels must be even, from 2 to {MAX_CHANNELS}, got {channels}")
         self.stride = stride
         rms = torch.tensor(RESPONSE_RMS).flatten()
         order = rms.argsort(descending=True)[: channels // 2]
@@ -46,7 +45,7 @@ class CosineFilters(nn.Module):
 
 
 def cosine_basis() -> Tensor:
-    """The nine two-dimensional basis functions of the discrete cosine transform of type II, orthonormal, [9, 3, 3]."""
+    """The nine orthonormal 2-D basis functions of the discrete cosine transform of type II, [9, 3, 3]."""
     pixel = torch.arange(3) + 0.5
     basis = torch.cos(torch.pi / 3 * torch.arange(3)[:, None] * pixel)  # [frequency, pixel]
     basis = basis / basis.norm(dim=1, keepdim=True)

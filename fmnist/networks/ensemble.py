@@ -1,4 +1,4 @@
-"""Several networks that are trained in one run and answer together."""
+"""Several networks, trained in one run, whose predictions are averaged."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """Averages the probabilities of networks that began differently and have seen other images in each step.
+    """Averages the probabilities of networks that differ in initial weights and in the images seen in each step.
 
-    That is more accurate than one of them (https://arxiv.org/abs/1612.01474). While training, each network has a part
-    of every batch for itself, so that an epoch takes as long as with one. Each then sees but a part of the images in an
-    epoch: ``data.batch_size`` and ``trainer.max_epochs`` are to be as many times what one network wants as there are
-    networks. The loss is the mean over the whole batch, so that the gradients of each are smaller by the same factor:
-    to Adam that is nothing, but the learning rate of SGD and ``trainer.gradient_clip_val`` have to make up for it.
+    An ensemble is more accurate than one of its networks (https://arxiv.org/abs/1612.01474). While training, each
+    network gets its own slice of every batch, so that an epoch takes as long as with one network. Each network then
+    sees only a slice of the images per epoch: scale ``data.batch_size`` and ``trainer.max_epochs`` by the number of
+    networks. The loss is the mean over the whole batch, so that each network's gradients shrink by the same factor.
+    Adam does not notice; the learning rate of SGD and ``trainer.gradient_clip_val`` must compensate.
 
     Args:
         networks: From raw pixels [B, C, H, W] to logits [B, num_classes], at least one.
@@ -27,8 +27,8 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, C, H, W] to logits [B, num_classes].
 
-        While training, those of one network for each image, or, of fewer images than there are networks, as a last
-        batch may be, the mean of all, so that each learns in every step. Else the logarithms of the mean probabilities.
+        While training, one network's logits for each image. If a last batch has fewer images than there are networks,
+        the mean logits of all, so that each network learns in every step. Otherwise the log of the mean probabilities.
         """
         if not self.training:
             return log_mean_probabilities([network(images) for network in self.networks])
@@ -39,10 +39,10 @@ class Ensemble(nn.Module):
 
 
 def log_mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
-    """Logarithms of the mean of probabilities, which are logits whose softmax is that mean: float32 [B, num_classes].
+    """Log of the mean probabilities, float32 [B, num_classes]. These are logits: their softmax is that mean.
 
     Args:
-        logits: At least one, each [B, num_classes].
+        logits: At least one tensor [B, num_classes].
     """
-    said = torch.stack([each.float().log_softmax(dim=1) for each in logits])
-    return said.logsumexp(dim=0) - math.log(len(logits))
+    log_probabilities = torch.stack([each.float().log_softmax(dim=1) for each in logits])
+    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))

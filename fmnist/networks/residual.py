@@ -1,11 +1,11 @@
-"""A residual network, for accuracy where the lesson's network is for the lesson."""
+"""A residual network, for accuracy."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fmnist.networks.cnn import Normalize
 from fmnist.networks.cosine import MAX_CHANNELS, CosineFilters
+from fmnist.networks.normalize import Normalize
 
 MAX_BLOCKS = 4  # pooling takes 28 pixels to 14, 7, 3 and 1
 
@@ -13,11 +13,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "silu": nn.SiLU, "re
 
 
 class Residual(nn.Module):
-    """Adds to what comes in what a convolution makes of it (https://arxiv.org/abs/1512.03385).
+    """Adds a convolution of its input to its input (https://arxiv.org/abs/1512.03385).
 
     Args:
         width: Channels, in and out.
-        activation: What follows the batch normalisation.
+        activation: Applied after the batch normalisation.
     """
 
     def __init__(self, width: int, activation: nn.Module) -> None:
@@ -32,25 +32,24 @@ class Residual(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """A stem, then blocks of two convolutions, of which the first widens and is pooled, and the second is residual.
+    """A stem, then blocks of two convolutions: the first widens and is pooled, the second is residual.
 
-    Every convolution that is learned is 3x3 and followed by batch normalisation (https://arxiv.org/abs/1502.03167) and
-    an activation. The defaults have 292,666 parameters.
+    Every learned convolution is 3x3 and followed by batch normalisation (https://arxiv.org/abs/1502.03167) and an
+    activation. The defaults have 292,666 parameters.
 
     Args:
         in_channels: Channels of the images.
         num_classes: Number of logits.
-        pixel_mean: Subtracted from each pixel; the default is that of Fashion-MNIST's 60,000 training images.
-        pixel_std: Divides each pixel, above 0; the same.
-        stem_width: Channels that the stem makes.
-        stem_stride: 1, or 2: the stem halves the image, and the first block does not. A step then takes about 0.8 of
-            the time.
-        fixed_stem: Whether the stem is ``CosineFilters``, without batch normalisation, in the place of a convolution
-            that is learned: a step takes about 0.9 of the time. Its width is then even and at most 18.
-        widths: Channels of each block, from 1 to 4 blocks.
-        activation: ``gelu`` (https://arxiv.org/abs/1606.08415), ``silu`` (the same, section 2), with which a step takes
-            about 0.96 of the time, or ``relu``.
-        dropout: Probability with which a feature is left out of the last layer's sight while training.
+        pixel_mean: Subtracted from each pixel; the default is the mean of Fashion-MNIST's 60,000 training images.
+        pixel_std: Divides each pixel, above 0; the default is the standard deviation of the same images.
+        stem_width: Channels of the stem.
+        stem_stride: 1, or 2: the stem halves the image and the first block does not. A step then takes 0.8 of the time.
+        fixed_stem: Replaces the learned convolution of the stem and its batch normalisation by ``CosineFilters``: a
+            step takes 0.9 of the time. ``stem_width`` must then be even and at most 18.
+        widths: Channels of each block, for 1 to 4 blocks.
+        activation: ``gelu`` (https://arxiv.org/abs/1606.08415), ``relu``, or ``silu`` (section 2 of the same paper),
+            with which a step takes 0.96 of the time.
+        dropout: Probability that a feature of the last layer is dropped while training.
 
     Raises:
         ValueError: An argument is out of range.
@@ -71,11 +70,8 @@ class ResidualCNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, number, least in (
-            ("in_channels", in_channels, 1),
-            ("num_classes", num_classes, 2),
-            ("stem_width", stem_width, 1),
-        ):
+        minimum = {"in_channels": (in_channels, 1), "num_classes": (num_classes, 2), "stem_width": (stem_width, 1)}
+        for name, (number, least) in minimum.items():
             if number < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         if not pixel_std > 0:
@@ -87,7 +83,7 @@ class ResidualCNN(nn.Module):
         if fixed_stem and in_channels != 1:
             raise ValueError(f"in_channels must be 1 with fixed_stem, got {in_channels}")
         if not 1 <= len(widths) <= MAX_BLOCKS:
-            raise ValueError(f"widths must be of 1 to {MAX_BLOCKS} blocks, as each halves 28 pixels, got {widths}")
+            raise ValueError(f"widths must name 1 to {MAX_BLOCKS} blocks, as each halves 28 pixels, got {widths}")
         if not all(type(width) is int and width >= 1 for width in widths):
             raise ValueError(f"widths must be whole numbers of at least 1, got {widths}")
         if activation not in ACTIVATIONS:
@@ -99,26 +95,23 @@ class ResidualCNN(nn.Module):
         if fixed_stem:
             self.stem = nn.Sequential(CosineFilters(stem_width, stride=stem_stride), activate())
         else:
-            self.stem = nn.Sequential(
-                _conv(in_channels, stem_width, stride=stem_stride), nn.BatchNorm2d(stem_width), activate()
-            )
+            conv = _conv(in_channels, stem_width, stride=stem_stride)
+            self.stem = nn.Sequential(conv, nn.BatchNorm2d(stem_width), activate())
         self.blocks = nn.Sequential()
-        before = stem_width
-        for number, width in enumerate(widths):
+        for number, (before, width) in enumerate(zip([stem_width, *widths], widths, strict=False)):
             halved = number == 0 and stem_stride == 2
             self.blocks.append(
                 nn.Sequential(
                     _conv(before, width),
-                    # Before the normalisation, which then has a quarter of the pixels to see to.
+                    # Pooling comes before the normalisation, which then has a quarter of the pixels to process.
                     nn.Identity() if halved else nn.MaxPool2d(2),
                     nn.BatchNorm2d(width),
                     activate(),
                     Residual(width, activate()),
                 )
             )
-            before = width
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(before, num_classes)
+        self.out = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, in_channels, 28, 28], uint8 or float from 0 to 255, to logits [B, num_classes]."""
@@ -130,5 +123,5 @@ class ResidualCNN(nn.Module):
 
 
 def _conv(before: int, after: int, *, stride: int = 1) -> nn.Conv2d:
-    # Without a bias, which the batch normalisation that follows would subtract again.
+    # No bias: the batch normalisation that follows would subtract it again.
     return nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)

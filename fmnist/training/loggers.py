@@ -1,4 +1,4 @@
-"""What goes to the loggers beside the figures that Lightning sends there."""
+"""Log entries beyond those that Lightning writes: graph, texts, hyper-parameters; and rewinding on resume."""
 
 import csv
 import logging
@@ -6,51 +6,54 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from fmnist.runs import checkpoint_io
-
-if TYPE_CHECKING:
-    from fmnist.training.classifier import Classifier
+from fmnist.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
+_FINAL = ("val/acc", "val/loss", "test/acc", "test/loss", "train/acc", "train/loss")
 
-def log_start(trainer: Trainer, classifier: "Classifier", texts: Mapping[str, str], checkpoint: Path | None) -> None:
-    """Logs what a run is: texts in Markdown by their names, and its network as a graph.
 
-    A run that goes on from a checkpoint has that already. What it has logged beyond the checkpoint is taken back, since
-    it will come again: curves have no point twice.
+def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str], run: RunDirectory) -> None:
+    """Logs the network's graph and Markdown texts at the start of a run.
+
+    A resumed run has logged these. It removes what was logged after its checkpoint, so that no curve has a point twice.
+
+    Args:
+        trainer: Its loggers are used.
+        module: Has a ``network`` and an ``example_input_array``.
+        texts: Markdown by name.
+        run: If it has a last checkpoint, it is resumed from there.
     """
-    step = 0
-    if checkpoint is not None:
-        state = checkpoint_io.read(checkpoint)
-        step = state["global_step"]
-        log.info("going on after epoch %d, from %s", state["epoch"] + 1, checkpoint)
-    _rewind(trainer, step)
-    if checkpoint is not None:
+    if run.last_checkpoint.is_file():
+        state = checkpoint_io.read(run.last_checkpoint)
+        log.info("going on after epoch %d, from %s", state["epoch"] + 1, run.last_checkpoint)
+        _rewind(trainer, state["global_step"])
         return
+    _rewind(trainer, 0)
     for logger in tensorboards(trainer):
         for name, text in texts.items():
             logger.experiment.add_text(name, text)
         with warnings.catch_warnings():
             # Tracing is deprecated, and still the only way to TensorBoard's graph.
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            logger.experiment.add_graph(classifier.network, classifier.example_input_array)
+            logger.experiment.add_graph(module.network, module.example_input_array)
 
 
-def log_at_once(trainer: Trainer, figures: Mapping[str, float]) -> None:
-    """Logs figures of an epoch that ends, at its last step.
+def log_now(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Logs metrics of an epoch at its last step, immediately.
 
-    What a module logs at the end of an epoch, Lightning sends to the loggers only after the checkpoints are written. A
-    run that is killed in between would go on without these points.
+    Lightning sends what a module logs at the end of an epoch only after the checkpoints are written: a run that is
+    killed in between and resumed would lack these points.
     """
     for logger in trainer.loggers:
-        logger.log_metrics(dict(figures), step=trainer.global_step - 1)
+        logger.log_metrics(dict(metrics), step=trainer.global_step - 1)
 
 
 def log_results(
@@ -58,25 +61,25 @@ def log_results(
 ) -> None:
     """Fills the HPARAMS tab.
 
-    The metrics go there under names of their own, ``final/...``: under those of the curves, a point of the best epoch
-    would appear at the curves' end. TensorBoard shows the first metric by itself and the others on demand.
+    The metrics are named ``final/...``: under the names of the curves, the best epoch's value would become the curves'
+    last point. TensorBoard shows the first metric by default and the others on demand.
     """
     for logger in tensorboards(trainer):
-        final = {f"final/{name}": metrics[name] for name in _COLUMNS if name in metrics}
+        final = {f"final/{name}": metrics[name] for name in _FINAL if name in metrics}
         logger.log_hyperparams(dict(hyperparameters), final, step=trainer.global_step)
         logger.finalize("success")
 
 
 def tensorboards(trainer: Trainer) -> Iterator[TensorBoardLogger]:
-    """The trainer's TensorBoard loggers: one, or none where the user chose another logger or none."""
+    """The trainer's TensorBoard loggers: one or none."""
     return (logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
 
 
 def _rewind(trainer: Trainer, step: int) -> None:
-    """Takes back what an earlier process has logged from a step on."""
+    """Removes what an earlier process logged from a step on."""
     for logger in tensorboards(trainer):
         if any(Path(logger.log_dir).glob("events.out.tfevents.*")):
-            # What its own purge_step writes, and TensorBoard understands.
+            # The same event as SummaryWriter's purge_step writes.
             start = SessionLog(status=SessionLog.START)
             logger.experiment.file_writer.add_event(Event(session_log=start), step)
     for other in trainer.loggers:
@@ -85,7 +88,7 @@ def _rewind(trainer: Trainer, step: int) -> None:
 
 
 def _rewind_csv(logger: CSVLogger, step: int) -> None:
-    # Lightning deletes the file that it finds; so it must not find it, and a killed process must not lose it.
+    # Lightning deletes a metrics.csv that it finds, and a killed process must not lose it: move it away first.
     path = Path(logger.log_dir) / "metrics.csv"
     kept = path.parent.with_suffix(".kept")
     if not kept.exists():
@@ -97,6 +100,3 @@ def _rewind_csv(logger: CSVLogger, step: int) -> None:
     logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]
     logger.save()
     kept.unlink()
-
-
-_COLUMNS = ("val/acc", "val/loss", "test/acc", "test/loss", "train/acc", "train/loss")

@@ -1,4 +1,4 @@
-"""What is measured over an epoch: mean loss, accuracy, and the logits that all else is made of."""
+"""Loss and accuracy of an epoch, and the logits of an evaluation."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ NAMES = tuple(f"{split}/{name}" for split in ("train", "val", "test") for name i
 
 
 class MeanLoss(Metric):
-    """Mean over the samples of losses that are means over batches: a short last batch weighs by its size.
+    """Mean over samples of losses that are means over batches: a short last batch counts by its size.
 
-    torchmetrics' MeanMetric drops what is not a number, which hides that training went wrong; with that check disabled,
-    version 1.9 also disregards the weights.
+    torchmetrics' MeanMetric drops NaN, which would hide a failed training; with that check disabled, version 1.9 also
+    ignores the weights.
     """
 
     total: Tensor
@@ -35,11 +35,10 @@ class MeanLoss(Metric):
 
 
 class EpochMetrics(nn.Module):
-    """Notes down what each batch of an epoch brought, and counts it all at once, when asked.
+    """Collects the results of an epoch's batches and updates torchmetrics once, in ``compute``.
 
-    To update torchmetrics' objects on each step costs a training epoch of the lesson's network 4 % of its time; the
-    logits of 60,000 samples take 2.4 MB. Nothing is synchronised with the device before ``compute``, and nothing is
-    forgotten but by ``reset``, so that whoever wants to show the figures can read them until the next epoch begins.
+    Updating torchmetrics on every step would cost 4 % of a training epoch of the lesson's network; the logits of 60,000
+    samples take 2.4 MB. Nothing waits for the device before ``compute``. The metrics stay readable until ``reset``.
 
     Args:
         num_classes: Number of classes.
@@ -48,56 +47,53 @@ class EpochMetrics(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self._loss = MeanLoss()
-        # Micro average: the fraction of all samples. torchmetrics' default is the mean over the classes.
+        # Micro average: the fraction of all samples. The default of torchmetrics is the mean over classes.
         self._acc = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.losses: list[Tensor] = []  # of the batches since the last reset, each []
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # loss, logits and targets of each batch
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch: mean loss [], logits [B, num_classes], class indices [B]."""
-        self._uncounted.append((loss, logits, targets))
-        self.losses.append(loss)
+        self._pending.append((loss, logits, targets))
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean loss over the samples and fraction of correct predictions, of all processes together."""
-        self._count_up()
+        """Mean loss over the samples and fraction of correct predictions, over all processes."""
+        self._flush()
         return {"loss": self._loss.compute(), "acc": self._acc.compute()}
 
     def reset(self) -> None:
-        self._uncounted.clear()
-        self.losses.clear()
+        self._pending.clear()
         self._loss.reset()
         self._acc.reset()
 
     @property
     def count(self) -> int:
-        """Number of samples since the last reset, in this process alone."""
-        self._count_up()
+        """Number of samples since the last reset, in this process."""
+        self._flush()
         return int(self._loss.count)
 
-    def _count_up(self) -> None:
-        if not self._uncounted:
+    def _flush(self) -> None:
+        if not self._pending:
             return
-        losses, logits, targets = zip(*self._uncounted, strict=True)
-        self._uncounted.clear()
+        losses, logits, targets = zip(*self._pending, strict=True)
+        self._pending.clear()
         sizes = torch.tensor([len(batch) for batch in targets], device=targets[0].device)
         self._loss.update(torch.stack(losses), sizes)
-        self._count_predictions(torch.cat(logits), torch.cat(targets))
+        self._update_predictions(torch.cat(logits), torch.cat(targets))
 
-    def _count_predictions(self, logits: Tensor, targets: Tensor) -> None:
+    def _update_predictions(self, logits: Tensor, targets: Tensor) -> None:
         self._acc.update(logits, targets)
 
 
 class EvaluationMetrics(EpochMetrics):
-    """With the logits of every sample, from which ``fmnist.training.evaluation`` makes all else."""
+    """Also keeps the logits of every sample, for ``fmnist.training.evaluation``."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
         self._logits: list[Tensor] = []
 
     def logits(self) -> Tensor:
-        """What the network said of each sample, in all processes, in the order of the set, [N, num_classes]."""
-        self._count_up()
+        """Logits of the samples of all processes, in the order of the set, [N, num_classes]."""
+        self._flush()
         logits = torch.cat(self._logits)
         return torch.cat(gather_all_tensors(logits)) if is_initialized() else logits
 
@@ -105,6 +101,6 @@ class EvaluationMetrics(EpochMetrics):
         super().reset()
         self._logits.clear()
 
-    def _count_predictions(self, logits: Tensor, targets: Tensor) -> None:
-        super()._count_predictions(logits, targets)
+    def _update_predictions(self, logits: Tensor, targets: Tensor) -> None:
+        super()._update_predictions(logits, targets)
         self._logits.append(logits)

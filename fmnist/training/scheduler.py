@@ -1,4 +1,4 @@
-"""Learning rate schedules with one interface: the optimizer's own rate is the peak, the run's length the end."""
+"""Learning-rate schedules that take the optimizer's rate as peak and the run's number of steps as end."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 
 class Constant(LRScheduler):
-    """Leaves the learning rate as it is."""
+    """Keeps the learning rate constant."""
 
     def __init__(self, optimizer: Optimizer, *, total_steps: float) -> None:
         super().__init__(optimizer)
@@ -18,10 +18,10 @@ class Constant(LRScheduler):
 
 
 class Cosine(CosineAnnealingLR):
-    """Half a cosine from the optimizer's learning rate down to a last one (https://arxiv.org/abs/1608.03983).
+    """Half a cosine from the optimizer's learning rate to ``final_lr`` (https://arxiv.org/abs/1608.03983).
 
     Args:
-        optimizer: Its learning rate is where the schedule starts.
+        optimizer: Its learning rate is the start.
         total_steps: Optimizer steps until the end.
         final_lr: Learning rate at the end, at least 0.
     """
@@ -35,13 +35,12 @@ class Cosine(CosineAnnealingLR):
 class OneCycle(OneCycleLR):
     """Up to the optimizer's learning rate and down again (https://arxiv.org/abs/1708.07120).
 
-    The momentum stays as it is, unlike in torch's default.
+    Unlike torch's default, the momentum stays constant.
 
     Args:
         optimizer: Its learning rate is the peak.
         total_steps: Optimizer steps until the end.
-        warmup: Fraction of the steps that go up, above 0 and below 1. The last of them is the peak, so that one alone
-            goes up from nothing.
+        warmup: Fraction of the steps that go up, above 0 and below 1. The last of them is at the peak.
         start_factor: First learning rate as a fraction of the peak, above 0 and at most 1.
         end_factor: Last learning rate as a fraction of the peak, above 0 and at most 1.
     """
@@ -61,7 +60,7 @@ class OneCycle(OneCycleLR):
             if not 0 < factor <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {factor}")
         steps = _end(total_steps)
-        if warmup * steps == 1:  # the first step is the peak, and torch would divide by the zero steps up to it
+        if warmup * steps == 1:  # the first step is the peak: torch would divide by zero
             warmup *= 1 - 1e-9
         super().__init__(
             optimizer,
@@ -82,8 +81,7 @@ class Linear(LambdaLR):
         total_steps: Optimizer steps until the end.
         warmup: Fraction of the steps that go up, at least 0 and below 1.
         start_factor: First learning rate as a fraction of the peak, from 0 to 1.
-        end_factor: What the learning rate comes down to, at the end of the last step, as a fraction of the peak, from 0
-            to 1.
+        end_factor: Learning rate after the last step as a fraction of the peak, from 0 to 1.
     """
 
     def __init__(
@@ -115,15 +113,15 @@ def rates(schedule: Callable[..., LRScheduler], optimizer: Optimizer, *, total_s
     """The learning rate of each step, from the first to the last.
 
     Args:
-        schedule: A schedule that lacks its optimizer and the number of steps.
-        optimizer: Its parameters stay as they are.
+        schedule: Makes a schedule from an optimizer and ``total_steps``.
+        optimizer: Its parameters do not change.
         total_steps: Optimizer steps until the end.
     """
     scheduler = schedule(optimizer, total_steps=total_steps)
     result = []
     for _ in range(total_steps):
         result.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()  # without gradients it does nothing, and torch warns if it is left out
+        optimizer.step()  # does nothing without gradients; torch warns if it is left out
         if len(result) < total_steps:
             scheduler.step()
     return result

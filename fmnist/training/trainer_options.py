@@ -1,4 +1,4 @@
-"""What Lightning's Trainer would take, and a run can make no sense of."""
+"""Rejects Trainer options that this project does not support, and process counts that do not fit."""
 
 import os
 
@@ -11,20 +11,20 @@ from fmnist.config.errors import UserError
 from fmnist.config.instantiate import check_node
 from fmnist.config.monitor import monitored
 from fmnist.distributed import process_info
-from fmnist.distributed.process_info import Member
+from fmnist.distributed.process_info import ProcessInfo
 from fmnist.training import speed
 
-# Those of Lightning's by which several processes train that were not started by Lightning.
+# Lightning's strategies for several processes that Lightning does not start itself.
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 
 
 def check(config: DictConfig) -> None:
-    """Refuses what Lightning takes and a run cannot make sense of.
+    """Rejects options that Lightning accepts but a run cannot use.
 
     Raises:
-        UserError: There is such a thing.
+        UserError: There is such an option.
     """
-    check_node(config, "trainer")
+    check_node(config, "trainer", Trainer)
     node = config.trainer
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if node.accelerator == "gpu" and not has_gpu:
@@ -35,16 +35,16 @@ def check(config: DictConfig) -> None:
             raise UserError(f"trainer.devices must be a number of processes, at least 1, or auto, got {node.devices!r}")
     if "bf16" in str(node.precision) and not (torch.cuda.is_available() or speed.has_bf16()):
         raise UserError(
-            f"trainer.precision={node.precision}: this processor has no bf16 instructions, and would be slower "
-            "with it; trainer=auto calculates in single precision"
+            f"trainer.precision={node.precision}: this processor has no bf16 instructions and would be slower with it; "
+            "trainer=auto uses single precision"
         )
     for key in ("max_epochs", "max_steps", "limit_train_batches"):
         if node[key] == 0:
-            raise UserError(f"trainer.{key} is 0, so that nothing would be trained")
+            raise UserError(f"trainer.{key} is 0, so nothing would be trained")
     if node.overfit_batches:
         raise UserError(
-            f"trainer.overfit_batches={node.overfit_batches} would take the order of the samples out of the data "
-            "module's hands; use trainer.limit_train_batches"
+            f"trainer.overfit_batches={node.overfit_batches} would replace the data module's sampler; use "
+            "trainer.limit_train_batches"
         )
     if monitored(config) is None:
         if "early_stopping" in config.callbacks:
@@ -52,82 +52,84 @@ def check(config: DictConfig) -> None:
     elif isinstance(node.check_val_every_n_epoch, int) and 0 < (node.max_epochs or 0) < node.check_val_every_n_epoch:
         raise UserError(
             f"trainer.check_val_every_n_epoch={node.check_val_every_n_epoch} is more than trainer.max_epochs="
-            f"{node.max_epochs}, so that there would be no validation; data.val_size=0 asks for that"
+            f"{node.max_epochs}, so there would be no validation; to train without, use data.val_size=0"
         )
 
 
-def anywhere(config: DictConfig) -> DictConfig:
-    """The same run on one processor core, which each machine has.
+def on_one_core(config: DictConfig) -> DictConfig:
+    """The configuration of the same run on one CPU core, which every machine has.
 
     Raises:
-        UserError: A key or a value of the trainer is wrong wherever it is.
+        UserError: A key or value of the trainer is wrong on any machine.
     """
-    check_node(config, "trainer")
+    check_node(config, "trainer", Trainer)
     config = config.copy()
     config.trainer.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", precision=None)
     return config
 
 
-def check_processes(config: DictConfig, built: Trainer, member: Member) -> None:
-    """Refuses processes that do not go together, or more than there is work or place for.
+def check_processes(config: DictConfig, trainer: Trainer, process: ProcessInfo) -> None:
+    """Rejects numbers of processes that contradict each other or exceed the cores or the samples.
 
     Args:
-        config: The configuration.
-        built: The trainer that was made of it.
-        member: Which of the processes this is, and what has started it.
+        config: The run's configuration.
+        trainer: Built from it.
+        process: This process.
 
     Raises:
-        UserError: It is refused.
+        UserError: The number of processes is rejected.
     """
-    size = built.num_devices * built.num_nodes
-    if member.launcher and member.size != size:
+    world_size = trainer.num_devices * trainer.num_nodes
+    if process.launcher and process.world_size != world_size:
         raise UserError(
-            f"{member.launcher} has started {member.size} processes, and trainer.devices={config.trainer.devices} on "
-            f"trainer.num_nodes={built.num_nodes} is {size}; both must be the same"
+            f"{process.launcher} started {process.world_size} processes, but trainer.devices={config.trainer.devices} "
+            f"on trainer.num_nodes={trainer.num_nodes} asks for {world_size}; make them equal"
         )
-    if size == 1:
+    if world_size == 1:
         return
-    if built.num_nodes > 1 and not member.launcher:
+    if trainer.num_nodes > 1 and not process.launcher:
         raise UserError(
-            f"trainer.num_nodes={built.num_nodes}: to train on several machines, start train.py on each by torchrun or "
-            "srun, see docs/distributed.md"
+            f"trainer.num_nodes={trainer.num_nodes}: to train on several machines, start train.py on each with "
+            "torchrun or srun, see docs/distributed.md"
         )
     if config.trainer.strategy not in STRATEGIES:
-        raise UserError(f"trainer.strategy={config.trainer.strategy}: several processes train by ddp; use trainer=ddp")
-    on_processors = isinstance(built.accelerator, CPUAccelerator)
-    if on_processors and built.num_devices > (cores := _cores(member)):
-        raise UserError(f"trainer.devices={built.num_devices} is more than the {cores} cores that this run may use")
-    if on_processors and config.trainer.sync_batchnorm:
-        raise UserError("trainer.sync_batchnorm=true: torch can do that on GPUs alone; see docs/distributed.md")
+        raise UserError(f"trainer.strategy={config.trainer.strategy}: several processes need ddp; use trainer=ddp")
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    if on_cpu and trainer.num_devices > (cores := _cores(process)):
+        raise UserError(f"trainer.devices={trainer.num_devices} is more than the {cores} cores that this run may use")
+    if on_cpu and config.trainer.sync_batchnorm:
+        raise UserError("trainer.sync_batchnorm=true works on GPUs only; see docs/distributed.md")
     for key in ("limit_val_batches", "limit_test_batches"):
-        if isinstance(limit := getattr(built, key), float) and limit < 1:
-            raise UserError(f"trainer.{key}={limit}: to {size} processes give the number of batches that one would see")
-    if config.data.batch_size % size:
+        if isinstance(limit := getattr(trainer, key), float) and limit < 1:
+            raise UserError(f"trainer.{key}={limit}: with {world_size} processes, give a whole number of batches")
+    if config.data.batch_size % world_size:
         raise UserError(
-            f"data.batch_size={config.data.batch_size} must be a multiple of {size}, the number of processes, which "
-            "share each batch"
+            f"data.batch_size={config.data.batch_size} must be a multiple of {world_size}, the number of processes, "
+            "which share each batch"
         )
-    if config.ensemble > (images := config.data.batch_size // size):
+    if config.ensemble > (images := config.data.batch_size // world_size):
         raise UserError(
-            f"ensemble={config.ensemble}: each network has its part of every batch, of which each of {size} processes "
-            f"has {images} images; use a larger data.batch_size"
+            f"ensemble={config.ensemble} must not exceed the {images} images of a batch that each of {world_size} "
+            "processes gets; use a larger data.batch_size"
         )
-    if 0 < config.data.val_size < size:
-        raise UserError(f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {size} processes")
+    if 0 < config.data.val_size < world_size:
+        raise UserError(
+            f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {world_size} processes"
+        )
 
 
-def _cores(member: Member) -> int:
-    """How many processor cores all processes of a run may use together on this machine."""
-    machine = os.cpu_count() or 1
-    if member.launcher:
-        return machine  # this process may have its own share alone
-    # Of taskset, or a container; macOS has no such call.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
-    return min(allowed, process_info.cores() or machine)
+def _cores(process: ProcessInfo) -> int:
+    """Number of CPU cores that all processes of a run may use on this machine."""
+    cores = os.cpu_count() or 1
+    if process.launcher:
+        return cores  # this process may be bound to its own share
+    # Limits of taskset or a container; macOS has no such call.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return min(allowed, process_info.slurm_cores() or cores)
 
 
 def processes_here(config: DictConfig) -> int:
-    """How many processes of the run share the cores of this machine."""
+    """Number of processes of the run that share the cores of this machine."""
     devices = config.trainer.devices
     if config.trainer.accelerator == "gpu" or (config.trainer.accelerator == "auto" and torch.cuda.is_available()):
         return 1  # the GPUs do the work

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from fmnist.data.augmentation import Augmentation, Flip, FlipAndShift, Identity, Shift
-from fmnist.data.batches import Batches, Place, Placed
+from fmnist.data.augmentation import Augmentation, Flip, Shift
+from fmnist.data.batches import BatchContext, SeededBatchSampler, Shard
+from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.data.erasing import Erase
-from fmnist.data.fashion_mnist import Augmented, ImageDataset
 from fmnist.data.files import TRAIN_SIZE
 from fmnist.data.mixing import CutMix, Mixup
 
@@ -24,9 +24,9 @@ def some_images(count: int, seed: int = 0) -> Tensor:
 
 def changed(augmentation: Augmentation, images: Tensor, *, seed: int = 0, epoch: int = 0) -> Tensor:
     """What becomes of the images, whose labels must stay as they are."""
-    place = Place(seed, epoch, 0, torch.arange(len(images)))
+    context = BatchContext(seed, epoch, 0, torch.arange(len(images)))
     labels = torch.arange(len(images))
-    after, same = augmentation((images, labels), place, place.generator(images.device))
+    after, same = augmentation((images, labels), context, context.generator(images.device))
     assert same is labels
     assert after.shape == images.shape
     assert after.dtype == torch.uint8
@@ -69,8 +69,8 @@ def test_alternating_mirroring_depends_on_the_image_and_not_on_its_batch(
     before, flip = some_images(20), Flip(alternating=True)
     whole = changed(flip, before, seed=seed, epoch=epoch)
     chosen = torch.tensor(data.draw(st.lists(st.integers(0, 19), min_size=1)))
-    place = Place(seed, epoch, 7, chosen)
-    part, _ = flip((before[chosen], chosen), place, Generator().manual_seed(3))
+    context = BatchContext(seed, epoch, 7, chosen)
+    part, _ = flip((before[chosen], chosen), context, Generator().manual_seed(3))
     assert torch.equal(part, whole[chosen])
 
 
@@ -107,53 +107,32 @@ def test_a_shift_out_of_range_is_refused(pixels: int) -> None:
         Shift(pixels=pixels)
 
 
-@given(seed=seeds, epoch=epochs)
-def test_what_older_runs_name_does_what_it_did(seed: int, epoch: int) -> None:
-    """As it was written then; a run that goes on must go on with the same images."""
-    before = some_images(7)
-    assert changed(Identity(), before) is before
-    generator = Place(seed, epoch, 0, torch.arange(7)).generator(torch.device("cpu"))
-    mirrored = torch.rand(7, generator=generator) < 0.5
-    rows, columns = torch.randint(5, (2, 7), generator=generator).tolist()
-    after = changed(FlipAndShift(flip=True, shift=2), before, seed=seed, epoch=epoch)
-    for image, result, mirror, row, column in zip(before, after, mirrored, rows, columns, strict=True):
-        padded = np.pad(image[0].numpy()[:, ::-1] if mirror else image[0].numpy(), 2)
-        np.testing.assert_array_equal(result[0].numpy(), padded[row : row + 28, column : column + 28])
-
-
 EVERY = [Flip(), Flip(alternating=True), Shift(), Shift(reflect=True), Erase(noise=True), Mixup(), CutMix()]
 
 
 @given(seed=seeds, epoch=epochs)
 def test_a_batch_is_a_function_of_seed_epoch_and_number(seed: int, epoch: int) -> None:
     dataset = ImageDataset(some_images(20), torch.arange(20) % 10)
-    augmented = Augmented(dataset, EVERY)
+    augmented = AugmentedDataset(dataset, EVERY)
 
     def batches(earlier: list[int]) -> list[Tensor]:
-        sampler = Placed(Batches(torch.arange(20), batch_size=7, seed=seed))
+        sampler = SeededBatchSampler(torch.arange(20), batch_size=7, seed=seed)
         for before in earlier:
             sampler.set_epoch(before)
             list(sampler)
         torch.rand(3)  # whatever else was drawn
         sampler.set_epoch(epoch)
-        return [part for place in sampler for part in augmented[place]]
+        return [part for context in sampler for part in augmented[context]]
 
     fresh, used = batches([]), batches([epoch + 1, 0])
     assert all(torch.equal(a, b) for a, b in zip(fresh, used, strict=True))
 
 
-def test_each_batch_and_each_epoch_has_random_numbers_of_its_own() -> None:
-    sampler = Placed(Batches(torch.arange(100), batch_size=10, seed=0))
-    drawn = set()
-    for epoch in range(5):
-        sampler.set_epoch(epoch)
-        drawn |= {place.generator(torch.device("cpu")).initial_seed() for place in sampler}
-    assert len(drawn) == 50
-    assert all(0 <= seed < 2**64 for seed in drawn)
-
-
-def test_the_epoch_counts_that_is_set_before_the_first_batch_is_drawn() -> None:
-    sampler = Placed(Batches(torch.arange(100), batch_size=10, seed=0))
-    early = iter(sampler)  # as Lightning does when it resumes
-    sampler.set_epoch(3)
-    assert next(early).epoch == 3
+@pytest.mark.parametrize("augmentations", [[], [Flip()], [Flip(alternating=True), Shift(), CutMix()]])
+def test_several_processes_train_on_the_same_images_as_one(augmentations: list[Augmentation]) -> None:
+    dataset = ImageDataset(some_images(60), torch.arange(60) % 10)
+    whole = AugmentedDataset(dataset, augmentations)
+    shards = [AugmentedDataset(dataset, augmentations, shard=Shard(rank, 3)) for rank in range(3)]
+    for context in SeededBatchSampler(torch.arange(60), batch_size=12, seed=1):
+        for one, several in zip(whole[context], zip(*(shard[context] for shard in shards), strict=True), strict=True):
+            assert torch.equal(one, torch.cat(several))

@@ -1,74 +1,112 @@
-"""Batches: every index once per epoch, in an order that depends on seed and epoch alone."""
+"""Batches: every sample once per epoch, in an order that depends on seed and epoch alone."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from fmnist.data.batches import Batches
+from fmnist.data.batches import SeededBatchSampler, Shard, shard_for_evaluation
 from fmnist.data.seeding import Stream, derive_seed
 
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 1000)
-sizes = st.integers(1, 200)
+sizes = st.integers(1, 300)
+world_sizes = st.integers(1, 8)
 
 
-@given(size=sizes, batch_size=sizes, seed=st.none() | seeds, epoch=epochs)
+def draw(sampler: SeededBatchSampler, epoch: int) -> list[Tensor]:
+    """The indices of each batch of an epoch."""
+    sampler.set_epoch(epoch)
+    return [batch.indices for batch in sampler]
+
+
+@given(size=sizes, batch_size=sizes, seed=seeds, epoch=epochs)
 def test_every_index_comes_once_and_only_the_last_batch_is_short(
-    size: int, batch_size: int, seed: int | None, epoch: int
+    size: int, batch_size: int, seed: int, epoch: int
 ) -> None:
     indices = torch.arange(1000, 1000 + size)
-    batches = Batches(indices, batch_size=batch_size, seed=seed)
-    batches.set_epoch(epoch)
-    drawn = list(batches)
+    sampler = SeededBatchSampler(indices, batch_size=batch_size, seed=seed)
+    drawn = draw(sampler, epoch)
     assert sorted(torch.cat(drawn).tolist()) == indices.tolist()
     assert [len(batch) for batch in drawn[:-1]] == [batch_size] * (len(drawn) - 1)
-    assert len(drawn) == len(batches)
+    assert len(drawn) == len(sampler)
 
 
 @given(seed=seeds, epoch=epochs)
-def test_the_order_is_a_function_of_seed_and_epoch(seed: int, epoch: int) -> None:
-    fresh = Batches(torch.arange(100), batch_size=7, seed=seed)
-    fresh.set_epoch(epoch)
+def test_order_depends_on_seed_and_epoch_only(seed: int, epoch: int) -> None:
+    def sampler(seed: int) -> SeededBatchSampler:
+        return SeededBatchSampler(torch.arange(100), batch_size=7, seed=seed)
 
-    used = Batches(torch.arange(100), batch_size=7, seed=seed)
-    list(used)
-    used.set_epoch(epoch + 1)
-    list(used)
-    torch.rand(5)  # whatever else was drawn
-    used.set_epoch(epoch)
-    assert torch.equal(torch.cat(list(fresh)), torch.cat(list(used)))
-
-
-@given(seed=seeds, epoch=epochs)
-def test_another_epoch_or_another_seed_gives_another_order(seed: int, epoch: int) -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        batches = Batches(torch.arange(100), batch_size=100, seed=seed)
-        batches.set_epoch(epoch)
-        return [int(index) for index in torch.cat(list(batches))]
-
-    assert order(seed, epoch) != order(seed, epoch + 1)
-    assert order(seed, epoch) != order(seed + 1, epoch)
+    used = sampler(seed)
+    draw(used, 0)
+    draw(used, epoch + 1)
+    torch.rand(5)  # other code may draw random numbers
+    order = torch.cat(draw(sampler(seed), epoch))
+    assert torch.equal(order, torch.cat(draw(used, epoch)))
+    assert not torch.equal(order, torch.cat(draw(used, epoch + 1)))
+    assert not torch.equal(order, torch.cat(draw(sampler(seed + 1), epoch)))
 
 
-def test_the_epoch_counts_that_is_set_before_the_first_batch_is_drawn() -> None:
-    batches = Batches(torch.arange(100), batch_size=100, seed=0)
-    early = iter(batches)  # as Lightning does when it resumes
-    batches.set_epoch(3)
-    assert torch.equal(next(early), next(iter(batches)))
+def test_set_epoch_counts_until_the_first_batch_is_drawn() -> None:
+    sampler = SeededBatchSampler(torch.arange(100), batch_size=100, seed=0)
+    early = iter(sampler)  # on resume, Lightning makes the iterator first
+    sampler.set_epoch(3)
+    batch = next(early)
+    assert batch.epoch == 3
+    assert torch.equal(batch.indices, draw(sampler, 3)[0])
 
 
-def test_without_a_seed_the_order_is_that_of_the_indices() -> None:
-    assert torch.cat(list(Batches(torch.tensor([5, 3, 9]), batch_size=2))).tolist() == [5, 3, 9]
-
-
-def test_every_place_comes_first_equally_often() -> None:
+def test_every_sample_comes_first_equally_often() -> None:
     firsts = torch.zeros(10)
     for epoch in range(5_000):
-        batches = Batches(torch.arange(10), batch_size=1, seed=0)
-        batches.set_epoch(epoch)
-        firsts[next(iter(batches))] += 1
+        firsts[draw(SeededBatchSampler(torch.arange(10), batch_size=1, seed=0), epoch)[0]] += 1
     chi_squared = ((firsts - 500) ** 2 / 500).sum().item()
     assert chi_squared < 27.9  # exceeded with probability 0.001 at 9 degrees of freedom
+
+
+def test_every_batch_of_every_epoch_has_its_own_generator() -> None:
+    sampler = SeededBatchSampler(torch.arange(100), batch_size=10, seed=0)
+    drawn = set()
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        drawn |= {batch.generator(torch.device("cpu")).initial_seed() for batch in sampler}
+    assert len(drawn) == 50
+    assert all(0 <= seed < 2**64 for seed in drawn)
+
+
+@given(size=sizes, batches=st.integers(1, 50), world_size=world_sizes, seed=seeds, epoch=epochs)
+def test_processes_share_each_training_batch_evenly_and_leave_out_less_than_one_sample_each(
+    size: int, batches: int, world_size: int, seed: int, epoch: int
+) -> None:
+    sampler = SeededBatchSampler(torch.arange(size), batch_size=batches * world_size, seed=seed, world_size=world_size)
+    drawn = draw(sampler, epoch)
+    shards = [[Shard(rank, world_size).of(batch).tolist() for batch in drawn] for rank in range(world_size)]
+    seen = [index for shard in shards for batch in shard for index in batch]
+    assert len(seen) == len(set(seen)) == sampler.size > size - world_size
+    assert len(sampler) == len(shards[0])
+    for together in zip(*shards, strict=True):
+        assert len({len(batch) for batch in together}) == 1  # so that the mean gradient is the mean over samples
+
+
+@given(size=sizes, batch_size=sizes, world_size=world_sizes, limit=st.none() | st.integers(1, 10))
+def test_processes_evaluate_each_sample_once_in_its_order(
+    size: int, batch_size: int, world_size: int, limit: int | None
+) -> None:
+    size += world_size  # at least one sample per process
+    indices = torch.randperm(size)
+    shards = [
+        shard_for_evaluation(indices, batch_size=batch_size, shard=Shard(rank, world_size), limit=limit)
+        for rank in range(world_size)
+    ]
+    seen = indices if limit is None else indices[: max(limit * batch_size, world_size)]
+    assert torch.equal(torch.cat([batch for shard in shards for batch in shard]), seen)
+    assert len({len(shard) for shard in shards}) == 1  # otherwise one process would wait for another
+    assert all(len(batch) for shard in shards for batch in shard)
+    if limit is None:
+        most = max(2, batch_size // world_size) if world_size > 1 else batch_size
+        assert all(len(batch) <= most for shard in shards for batch in shard)
+    elif world_size <= batch_size:
+        assert len(shards[0]) <= limit  # otherwise Lightning would cut off the rest
 
 
 @given(seed=seeds, position=st.lists(epochs, max_size=3))

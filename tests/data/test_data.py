@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fmnist.config.errors import UserError
-from fmnist.data.fashion_mnist import FashionMNIST, ImageDataset
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.fashion_mnist import FashionMNIST
 
 pytestmark = pytest.mark.real_data
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fmnist.dashboard.training_batch import class_names
-from fmnist.data.batches import Place
+from fmnist.data.batches import BatchContext
 from fmnist.data.mixing import CutMix, Mixing, Mixup
 from tests.data.test_augmentation import some_images
 
@@ -20,8 +20,8 @@ KINDS = [Mixup, CutMix]
 
 
 def mixed(mixing: Mixing, images: Tensor, targets: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    place = Place(seed, 0, 0, torch.arange(len(images)))
-    after, probabilities = mixing((images, targets), place, place.generator(images.device))
+    context = BatchContext(seed, 0, 0, torch.arange(len(images)))
+    after, probabilities = mixing((images, targets), context, context.generator(images.device))
     assert (after.shape, after.dtype) == (images.shape, torch.uint8)
     assert (probabilities.shape, probabilities.dtype) == ((len(images), 10), torch.float32)
     return after, probabilities

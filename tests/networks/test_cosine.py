@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy.fft import dctn, idctn
 
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cosine import RESPONSE_RMS, CosineFilters, cosine_basis
 from fmnist.networks.residual import ResidualCNN
 

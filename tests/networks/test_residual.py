@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fmnist import build, export
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
 from fmnist.networks.residual import ResidualCNN
 from fmnist.training.speed import has_bf16
@@ -190,8 +190,8 @@ def test_in_bf16_it_says_nearly_the_same(fixed_stem: bool) -> None:
         ({"fixed_stem": True, "stem_width": 20}, "stem_width must be even and at most 18 with fixed_stem, got 20"),
         ({"fixed_stem": True, "in_channels": 3}, "in_channels must be 1 with fixed_stem, got 3"),
         ({"activation": "tanh"}, "activation must be one of gelu, silu, relu, got tanh"),
-        ({"widths": []}, r"widths must be of 1 to 4 blocks, as each halves 28 pixels, got \[\]"),
-        ({"widths": [8] * 5}, r"widths must be of 1 to 4 blocks, .* got \[8, 8, 8, 8, 8\]"),
+        ({"widths": []}, r"widths must name 1 to 4 blocks, as each halves 28 pixels, got \[\]"),
+        ({"widths": [8] * 5}, r"widths must name 1 to 4 blocks, .* got \[8, 8, 8, 8, 8\]"),
         ({"widths": [8, 0]}, r"widths must be whole numbers of at least 1, got \[8, 0\]"),
         ({"widths": [8, 1.5]}, r"widths must be whole numbers of at least 1, got \[8, 1\.5\]"),
         ({"widths": [True]}, r"widths must be whole numbers of at least 1, got \[True\]"),

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.training.evaluation import CALIBRATION_BINS, Evaluation
 
 

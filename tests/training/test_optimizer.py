@@ -67,12 +67,6 @@ def test_without_weight_decay_there_is_one_group_in_the_order_of_the_network(
     assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in network.parameters()]
 
 
-def test_where_all_decay_there_is_one_group() -> None:
-    network = ResidualCNN()
-    optimizer = make_optimizer(partial(SGD, lr=0.1, weight_decay=0.3), network, decay_all=True)
-    assert names(optimizer, network) == [DECAYING[ResidualCNN] | OTHERS[ResidualCNN]]
-
-
 def test_a_step_without_gradients_shrinks_the_weights_by_the_product_of_rate_and_decay() -> None:
     torch.manual_seed(0)
     network = ResidualCNN(stem_width=2, widths=[3])

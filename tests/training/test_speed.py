@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.notebook import Network
 from fmnist import build
 from fmnist.config.errors import UserError
-from fmnist.data.batches import Batches
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.batches import SeededBatchSampler
+from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import speed
@@ -116,10 +116,9 @@ def test_batches_are_made_on_the_device_that_holds_the_images() -> None:
     """The meta device stands for a GPU: an index that lay elsewhere would have to be copied to it."""
     device = torch.device("meta")
     dataset = ImageDataset(torch.zeros(100, 1, 28, 28, dtype=torch.uint8), torch.zeros(100).long()).to(device)
-    batches = Batches(torch.arange(100), batch_size=30, seed=0).to(device)
-    for indices in batches:
-        assert indices.device == device
-        images, labels = dataset[indices]
+    for batch in SeededBatchSampler(torch.arange(100).to(device), batch_size=30, seed=0):
+        assert batch.indices.device == device
+        images, labels = dataset[batch.indices]
         assert images.device == labels.device == device
 
 
@@ -129,13 +128,12 @@ def test_adams_fading_averages_are_flushed_to_zero_in_every_thread(tmp_path: Pat
 import torch
 import fmnist.cli.preflight
 from fmnist import build
-from fmnist.run_directory import RunDirectory
-from tests.conftest import ROOT, run_command
+from fmnist.runs.run_directory import RunDirectory
 from hydra import compose, initialize_config_dir
 with initialize_config_dir({str(ROOT / "conf")!r}, version_base="1.3"):
     config = compose("train", ["threads=2"])
 build.check(config, RunDirectory({str(tmp_path)!r}))
-build.prepare(config)
+build.configure_process(config)
 x = torch.full((1_000_000,), 1e-38)
 print((x * 1e-2 == 0).all().item())
 """
@@ -176,7 +174,7 @@ def test_bf16_trains_where_the_processor_has_it(composed: Composed, tmp_path: Pa
 
     class Logits(Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, *_arguments: Any) -> None:
-            dtypes.add(module.train_metrics._uncounted[-1][1].dtype)
+            dtypes.add(module.train_metrics._pending[-1][1].dtype)
 
     config = composed("trainer=bf16", "experiment=smoke", "trainer.max_epochs=1")
     train(config, tmp_path, Logits())

@@ -1,1 +1,1 @@
-"""What can be deleted without changing the weights: one callback a module, named as in ``conf/callbacks``."""
+"""One callback per module, named as in ``conf/callbacks``."""

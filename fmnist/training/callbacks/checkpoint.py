@@ -6,24 +6,23 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.trainer.states import TrainerFn
 
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
+from fmnist.training.lightning_internals import restore_progress
 
 
 class Checkpoint(ModelCheckpoint):
     """Keeps one checkpoint, ``checkpoints/<filename>.ckpt`` in the run directory.
 
-    Best and last are two of these: Lightning's ``save_last`` writes only after epochs that were the best so far. Each
-    checkpoint holds its epoch's metrics under the key ``metrics``, as plain numbers. The last is what a run goes on
-    from: when it is written, the best and all that the loggers know of the epoch are on the disk.
+    Best and last are two of these, because Lightning's ``save_last`` writes only when the best changed. Each checkpoint
+    holds the metrics of its epoch as plain numbers, under the key ``metrics``. Runs resume from the last: when it is
+    written, the best checkpoint and all log entries of the epoch are already on disk.
 
     Args:
-        filename: ``best`` or ``last``: the names that the rest of the program looks for.
-        monitor: Name of the metric to choose by; None keeps the checkpoint of the last epoch.
+        filename: ``best`` or ``last``.
+        monitor: Metric that chooses the checkpoint; None keeps that of the last epoch.
         mode: ``max`` or ``min``.
 
     Raises:
@@ -38,34 +37,37 @@ class Checkpoint(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             enable_version_counter=False,
-            # The last is of every epoch; the best may be of a validation within an epoch, which Lightning decides.
+            # The last is written once per epoch; for the best, Lightning also handles validations within an epoch.
             save_on_train_epoch_end=True if monitor is None else None,
         )
-
-        # Of the epoch that a run was resumed after: its figures, and how far training had come.
+        # Metrics and loop state of the epoch after which the run was resumed.
         self._metrics: dict[str, float] = {}
         self._loops: dict[str, Any] | None = None
 
     @property
     def state_key(self) -> str:
-        # Lightning's is made of what is monitored, which best and last share when there is nothing to validate on.
+        # Lightning's key names the monitored metric, which best and last share when there is no validation set.
         return f"{type(self).__name__}({self.filename})"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.dirpath = str(RunDirectory(trainer.default_root_dir).checkpoints)
         super().setup(trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._loops is not None:
+            restore_progress(trainer, self._loops["fit_loop"])
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        # Lightning does not restore them, and early stopping may look at a validation some epochs ago.
+        # Lightning does not restore these, and early stopping may need the metrics of an earlier validation.
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._metrics.items()})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run that max_steps or max_time ends before its first validation has nothing to choose by.
+        # A run that max_steps or max_time ends before its first validation has no metric to choose by.
         if self.monitor is None or self.monitor in trainer.callback_metrics:
             if self.filename == "last":
                 for logger in trainer.loggers:
-                    logger.save()  # else a killed process takes with it what waits to be written, up to two minutes
+                    logger.save()  # otherwise a killed process loses up to two minutes of buffered entries
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -73,18 +75,14 @@ class Checkpoint(ModelCheckpoint):
         checkpoint["should_stop"] = trainer.should_stop
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # A run that was killed after early stopping had ended it must not train one more epoch.
+        # A run that was killed after early stopping ended it must not train another epoch.
         trainer.should_stop = checkpoint.get("should_stop", False)
         self._metrics = checkpoint.get("metrics", {})
         if self.filename == "last" and trainer.state.fn == TrainerFn.FITTING:
             self._loops = checkpoint.pop("loops")
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._loops is not None:
-            _restore(trainer.fit_loop, self._loops["fit_loop"])
-
     def state_dict(self) -> dict[str, Any]:
-        return {"best_model_score": self.best_model_score}  # not where the files were: a run may be moved
+        return {"best_model_score": self.best_model_score}  # no paths: a run directory may be moved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         score = state_dict["best_model_score"]
@@ -93,19 +91,7 @@ class Checkpoint(ModelCheckpoint):
         assert self.dirpath is not None
         path = str(Path(self.dirpath) / f"{self.filename}.ckpt")
         if not Path(path).is_file():
-            raise UserError(f"{path} is missing, and this run chooses by it: it cannot go on without")
+            raise UserError(f"cannot resume: {path} is missing, and this run needs it to tell which epoch is the best")
         self.best_model_score = self.kth_value = score
         self.best_model_path = self.kth_best_model_path = path
         self.best_k_models = {path: score}
-
-
-def _restore(loop: _FitLoop, state: dict[str, Any]) -> None:
-    """Restores how far training had come, in place of Lightning, which does not always do so.
-
-    Its checkpoint says 'about to end an epoch'. With ``trainer.max_steps``, Lightning 2.6 then ends that epoch once
-    more, without a single step; and if training was over, it counts one epoch less.
-    """
-    for progress in state["epoch_progress"].values():
-        progress["completed"] = progress["processed"]
-    loop.load_state_dict(state)
-    _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]

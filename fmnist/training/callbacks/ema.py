@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is what is validated, tested and kept."""
+"""Exponential moving average of the weights, used for validation, test and checkpoints."""
 
 from typing import Any
 
@@ -9,18 +9,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA(WeightAveraging):
-    """Averages the weights, and the statistics of batch normalisation, exponentially over the optimizer steps.
+    """Averages weights and batch-norm statistics exponentially over the optimizer steps.
 
-    Validation and test see the averages, and they are a checkpoint's ``state_dict``. The weights that are trained, from
-    which a run goes on, stand beside them there.
-
-    Lightning's own EMAWeightAveraging would test the weights that are trained. It also lets buffers that never change
-    drift by rounding, such as the mean of the pixels.
+    Validation and test use the averages; a checkpoint's ``state_dict`` holds them, next to the trained weights from
+    which a run resumes. Lightning's own EMAWeightAveraging would test the trained weights, and lets constant buffers,
+    such as the mean of the pixels, drift by rounding.
 
     Args:
-        decay: Share of the average that each step keeps, above 0 and below 1: the average is over about the last
-            1 / (1 - decay) steps. It starts with the weights after the first step, and is of little use before it has
-            seen several times as many.
+        decay: Share of the average that each step keeps, above 0 and below 1: the average covers about the last
+            1 / (1 - decay) steps. It starts from the weights after the first step and needs several times as many
+            steps to be useful.
 
     Raises:
         ValueError: The argument is out of range.
@@ -32,10 +30,10 @@ class EMA(WeightAveraging):
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run that is resumed after its last epoch trains nothing, and ends no training.
+        # A run that is resumed after its last epoch trains nothing, so Lightning does not call on_train_end.
         self.on_train_end(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning would put the weights that are trained in the place of the averages for a test, too.
+        # For a test, Lightning would replace the averages by the trained weights as well.
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

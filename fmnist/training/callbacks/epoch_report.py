@@ -1,4 +1,4 @@
-"""Says what each epoch has brought: a line in the terminal and the log file, the speed in the logger."""
+"""Prints one line per epoch and measures the time that training takes."""
 
 import logging
 import time
@@ -8,32 +8,31 @@ from torch import Tensor
 
 from fmnist.data.batches import Batch
 from fmnist.training.classifier import Classifier
-from fmnist.training.loggers import log_at_once
+from fmnist.training.loggers import log_now
 
 log = logging.getLogger(__name__)
 
 
 class EpochReport(Callback):
-    """Writes a line per epoch with loss, accuracy and seconds; logs ``train/images_per_second``.
+    """Prints loss, accuracy and seconds of each epoch; logs ``train/images_per_second``.
 
-    The seconds are those of the training steps and of the validation steps. What comes after them, such as drawing and
-    writing checkpoints, is in neither.
-
-    Attributes:
-        training_seconds: From the first training step to the end of training, whatever happens in between, but for the
-            validation. Of a run that was interrupted, what led to the checkpoints from which it went on.
+    The seconds cover the training steps and the validation steps, not drawing or writing checkpoints.
     """
 
     def __init__(self) -> None:
         self._train_start: float | None = None
         self._val_start = self._train_seconds = self._val_seconds = 0.0
-        self._earlier = 0.0  # seconds of training before this process
+        self._earlier = 0.0  # training seconds of earlier sessions of a resumed run
         self._first_step: float | None = None
-        self._evaluated = 0.0  # seconds since then
+        self._evaluated = 0.0  # seconds of validation since the first step
         self._end: float | None = None
 
     @property
     def training_seconds(self) -> float:
+        """Seconds from the first training step to the end of training, without validation.
+
+        Of a resumed run, the sum over the sessions, each up to the checkpoint from which the next one resumed.
+        """
         if self._first_step is None:
             return self._earlier
         end = time.perf_counter() if self._end is None else self._end
@@ -50,7 +49,7 @@ class EpochReport(Callback):
         self._train_seconds = self._val_seconds = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Batch, batch_idx: int) -> None:
-        if self._train_start is None:  # training goes on after a validation within the epoch
+        if self._train_start is None:  # training continues after a validation within the epoch
             self._train_start = time.perf_counter()
         if self._first_step is None:
             self._first_step = time.perf_counter()
@@ -70,9 +69,9 @@ class EpochReport(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         self._stop_training()
         images_per_second = pl_module.train_metrics.count * trainer.world_size / self._train_seconds
-        log_at_once(trainer, {"train/images_per_second": images_per_second})
+        log_now(trainer, {"train/images_per_second": images_per_second})
 
-        # Straight from the metrics: Lightning runs this hook before the module's own, which logs them.
+        # Computed here: Lightning calls this hook before the module's, which logs the same metrics.
         parts = [_part("train", pl_module.train_metrics.compute(), self._train_seconds)]
         if self._val_seconds:
             parts.append(_part("val", pl_module.val_metrics.compute(), self._val_seconds))

@@ -1,4 +1,4 @@
-"""Says what is left of a run that was interrupted, and how to go on."""
+"""Tells how to resume when a run is interrupted."""
 
 import logging
 
@@ -21,4 +21,4 @@ class Interruption(Callback):
         else:
             kept = f"no epoch was finished, so there is no checkpoint in {run.shown}"
         where = "during the test, after training" if trainer.testing else f"in epoch {trainer.current_epoch + 1}"
-        log.warning("interrupted %s: %s; to go on:  %s", where, kept, run.resume_command)
+        log.warning("interrupted %s: %s; to resume:  %s", where, kept, run.resume_command)

@@ -9,8 +9,7 @@ from fmnist.training.classifier import Classifier
 class LearningRate(Callback):
     """Logs ``lr`` every ``log_every_n_steps`` optimizer steps.
 
-    It is one curve, since all groups of parameters have the same rate; Lightning's LearningRateMonitor draws one for
-    each group.
+    All parameter groups have the same rate, so one curve is enough. Lightning's LearningRateMonitor draws one each.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Classifier, optimizer: Optimizer) -> None:

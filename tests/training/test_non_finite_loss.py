@@ -1,4 +1,4 @@
-"""A loss that is not finite ends the run, and is told."""
+"""A loss that is not finite ends the run with one line that names its step and images."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.training.callbacks.non_finite_loss import Watch
+from fmnist.training.callbacks.non_finite_loss import NonFiniteLoss
 from tests.conftest import Outcome, one_line
 
 pytestmark = pytest.mark.real_data
@@ -20,7 +20,7 @@ TrainHere = Callable[..., Outcome]
 
 
 class Poisoned(torch.nn.Module):
-    """Says nan once, from a given training batch on."""
+    """Returns NaN from a given training batch on."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Poisoned(torch.nn.Module):
 def trained(after: int, overrides: list[str], train_here: TrainHere) -> Outcome:
     return train_here(
         *("experiment=smoke", "trainer.max_epochs=3", "threads=1", "hydra.run.dir=run", "trust=[tests]"),
-        *("model._target_=tests.training.test_divergence.Poisoned", f"+model.after={after}"),
+        *("model._target_=tests.training.test_non_finite_loss.Poisoned", f"+model.after={after}"),
         *(f"~model.{name}" for name in ("in_channels", "num_classes", "pixel_mean", "pixel_std")),
         *overrides,
     )
@@ -56,7 +56,7 @@ def trained(after: int, overrides: list[str], train_here: TrainHere) -> Outcome:
         (63, ["trainer.accumulate_grad_batches=5"], 13, 14, 2),
     ],
 )
-def test_the_first_loss_that_is_not_finite_is_told_and_the_last_checkpoint_is_good(
+def test_the_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
     after: int,
     overrides: list[str],
     step: int,
@@ -96,24 +96,30 @@ def test_the_first_loss_that_is_not_finite_is_told_and_the_last_checkpoint_is_go
     assert not run.finished
 
 
-def test_clipped_gradients_keep_a_training_finite_that_is_not_without(train_here: TrainHere) -> None:
+def test_gradient_clipping_prevents_a_non_finite_loss(train_here: TrainHere) -> None:
     wild = ["experiment=smoke", "threads=1", "dashboard=none", "optimizer=sgd", "optimizer.lr=1e20"]
     assert "the loss is" in one_line(train_here(*wild, "hydra.run.dir=wild"))
     assert train_here(*wild, "trainer.gradient_clip_val=1e-21", "hydra.run.dir=clipped").code == 0
 
 
-def test_each_loss_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
+def test_each_loss_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
     stack = torch.stack
 
-    def noting_stack(tensors: list[torch.Tensor]) -> torch.Tensor:
-        looked.append(len(tensors))
+    def counting_stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+        checked.append(len(tensors))
         return stack(tensors)
 
-    monkeypatch.setattr(torch, "stack", noting_stack)
-    watch, losses = Watch(), [torch.tensor(1.0)] * 25
-    # Of which nothing is asked, as long as all is well, but the mean over the processes, of which there is one.
-    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda losses: losses))
-    for count in (10, 25, 25):
-        watch.look(trainer, losses[:count])
-    assert looked == [10, 15]
+    monkeypatch.setattr(torch, "stack", counting_stack)
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    strategy = SimpleNamespace(reduce=lambda losses: losses)  # the mean over one process
+    trainer: Any = SimpleNamespace(strategy=strategy, optimizers=[optimizer], log_every_n_steps=10, global_step=0)
+    callback = NonFiniteLoss()
+    callback.on_train_epoch_start(trainer, trainer)
+    for batch in range(25):
+        callback.on_train_batch_start(trainer, trainer, None, batch)
+        trainer.global_step += 1
+        callback.on_train_batch_end(trainer, trainer, {"loss": torch.tensor(1.0)}, None, batch)
+    callback.on_validation_start(trainer, trainer)
+    callback.on_train_epoch_end(trainer, trainer)
+    assert checked == [10, 10, 5]

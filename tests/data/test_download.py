@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import FashionMNIST
 
-from fmnist import fetch
 from fmnist.config.errors import UserError
-from fmnist.data import files
+from fmnist.data import download, files
 
 pytestmark = pytest.mark.real_data
 
@@ -37,9 +36,9 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def only_system(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's data set directory holds the files; no other source is asked."""
-    monkeypatch.setattr(fetch, "SYSTEM", official)
-    monkeypatch.setattr(fetch, "_torchvision", forbidden)
-    monkeypatch.setattr(fetch, "_debian_package", forbidden)
+    monkeypatch.setattr(download, "SYSTEM", official)
+    monkeypatch.setattr(download, "_torchvision", forbidden)
+    monkeypatch.setattr(download, "_debian_package", forbidden)
 
 
 def forbidden(_workspace: Path) -> Path:
@@ -52,15 +51,15 @@ def fails(_workspace: Path) -> Path:
 
 @pytest.mark.usefixtures("only_system")
 def test_an_empty_cache_is_filled_from_the_system_directory(cache: Path) -> None:
-    assert fetch.fetch(cache) == cache
+    assert download.fetch(cache) == cache
     assert is_complete(cache)
     assert visible(cache) == set(files.SHA256)  # nothing temporary is left
 
 
 def test_a_full_cache_asks_nobody(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for source in ("_system", "_torchvision", "_debian_package"):
-        monkeypatch.setattr(fetch, source, forbidden)
-    fetch.fetch(official)
+        monkeypatch.setattr(download, source, forbidden)
+    download.fetch(official)
 
 
 @pytest.mark.usefixtures("only_system")
@@ -68,9 +67,9 @@ def test_a_full_cache_asks_nobody(official: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_file_in_the_cache_is_replaced_with_a_warning(
     cache: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fetch.fetch(cache)
+    download.fetch(cache)
     (cache / "t10k-labels-idx1-ubyte").write_bytes(content)
-    fetch.fetch(cache)
+    download.fetch(cache)
     assert is_complete(cache)
     assert "t10k-labels-idx1-ubyte is not the official file" in caplog.text
 
@@ -79,10 +78,10 @@ def test_the_log_says_which_source_was_used_and_why_not_the_ones_before(
     cache: Path, official: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(fetch, "SYSTEM", Path("/nowhere"))
-    monkeypatch.setattr(fetch, "_torchvision", fails)
-    monkeypatch.setattr(fetch, "_debian_package", lambda _workspace: official)
-    fetch.fetch(cache)
+    monkeypatch.setattr(download, "SYSTEM", Path("/nowhere"))
+    monkeypatch.setattr(download, "_torchvision", fails)
+    monkeypatch.setattr(download, "_debian_package", lambda _workspace: official)
+    download.fetch(cache)
     assert "none from system directory /nowhere: /nowhere does not exist" in caplog.text
     assert "none from torchvision's download: out of reach" in caplog.text
     assert "fetched from Debian package dataset-fashion-mnist" in caplog.text
@@ -93,20 +92,20 @@ def test_a_source_with_a_wrong_file_is_passed_over(
 ) -> None:
     shutil.copytree(official, tmp_path / "bad")
     (tmp_path / "bad/t10k-labels-idx1-ubyte").write_bytes(b"rubbish")
-    monkeypatch.setattr(fetch, "SYSTEM", tmp_path / "bad")
-    monkeypatch.setattr(fetch, "_torchvision", lambda _workspace: official)
-    fetch.fetch(cache)
+    monkeypatch.setattr(download, "SYSTEM", tmp_path / "bad")
+    monkeypatch.setattr(download, "_torchvision", lambda _workspace: official)
+    download.fetch(cache)
     assert is_complete(cache)
 
 
 def test_when_no_source_has_the_files_all_reasons_and_the_way_out_are_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "SYSTEM", Path("/nowhere"))
-    monkeypatch.setattr(fetch, "_torchvision", fails)
-    monkeypatch.setattr(fetch, "_debian_package", fails)
+    monkeypatch.setattr(download, "SYSTEM", Path("/nowhere"))
+    monkeypatch.setattr(download, "_torchvision", fails)
+    monkeypatch.setattr(download, "_debian_package", fails)
     with pytest.raises(UserError, match=r"/nowhere.*torchvision.*Debian.*data\.data_dir=") as error:
-        fetch.fetch(cache)
+        download.fetch(cache)
     assert "\n" not in str(error.value)
     assert visible(cache) == set()
 
@@ -117,7 +116,7 @@ def test_an_unreachable_download_host_is_a_reason_and_no_crash(tmp_path: Path, m
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(UserError, match="Name or service not known"):
-        fetch._torchvision(tmp_path)
+        download._torchvision(tmp_path)
     assert socket.getdefaulttimeout() is None
 
 
@@ -136,14 +135,14 @@ def test_rubbish_from_the_download_host_is_a_reason_and_no_crash(
         threading.Thread(target=answer, args=(server,), daemon=True).start()
         monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.getsockname()[1]}/"])
         with pytest.raises(UserError, match=r"failed \("):
-            fetch._torchvision(tmp_path)
+            download._torchvision(tmp_path)
         server.shutdown(socket.SHUT_RDWR)  # ends accept
 
 
 def test_without_apt_the_package_is_a_reason_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no apt-get"):
-        fetch._debian_package(tmp_path)
+        download._debian_package(tmp_path)
 
 
 def test_the_package_lists_are_renewed_in_private_when_apt_does_not_know_the_package(
@@ -161,14 +160,14 @@ def test_the_package_lists_are_renewed_in_private_when_apt_does_not_know_the_pac
         '*) echo "E: Unable to locate package" >&2; exit 100 ;; esac\n'
     )
     unpack = programs / "dpkg-deb"
-    unpack.write_text(f'#!/bin/sh\nmkdir -p "$3/usr/share/datasets"\nln -s {official} "$3{fetch.SYSTEM}"\n')
+    unpack.write_text(f'#!/bin/sh\nmkdir -p "$3/usr/share/datasets"\nln -s {official} "$3{download.SYSTEM}"\n')
     for program in (apt, unpack):
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     workspace = tmp_path / "workspace"
     workspace.mkdir()
 
-    assert files.find(fetch._debian_package(workspace))
+    assert files.find(download._debian_package(workspace))
     plain, update, private = calls.read_text().splitlines()
     assert plain == "download dataset-fashion-mnist"
     assert update.endswith("update")
@@ -179,7 +178,7 @@ def test_the_package_lists_are_renewed_in_private_when_apt_does_not_know_the_pac
 def test_a_cache_that_cannot_be_written_is_named_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "data").touch()  # a file where a directory must be: root, too, fails
     with pytest.raises(UserError, match=r"cannot write the data cache .*data\.data_dir="):
-        fetch.fetch(tmp_path / "data/FashionMNIST/raw")
+        download.fetch(tmp_path / "data/FashionMNIST/raw")
 
 
 def slow_source(workspace: Path) -> Path:
@@ -189,8 +188,8 @@ def slow_source(workspace: Path) -> Path:
 
 
 def fetch_slowly(cache: Path) -> None:
-    fetch._system = slow_source  # type: ignore[assignment]
-    fetch.fetch(cache)
+    download._system = slow_source  # type: ignore[assignment]
+    download.fetch(cache)
 
 
 def test_a_killed_fetch_leaves_nothing_that_a_later_one_takes_for_good(
@@ -205,8 +204,8 @@ def test_a_killed_fetch_leaves_nothing_that_a_later_one_takes_for_good(
     process.join()
     (cache / ".train-images-idx3-ubyte.abc.tmp").write_bytes(b"a write that was killed")
 
-    monkeypatch.setattr(fetch, "SYSTEM", official)
-    fetch.fetch(cache)
+    monkeypatch.setattr(download, "SYSTEM", official)
+    download.fetch(cache)
     assert is_complete(cache)
     assert visible(cache) == set(files.SHA256)  # the leftovers are gone
 
@@ -218,8 +217,8 @@ def count_and_copy(official: Path, cache: Path) -> None:
         time.sleep(0.5)
         return official
 
-    fetch._system = source
-    fetch.fetch(cache)
+    download._system = source
+    download.fetch(cache)
 
 
 def test_of_several_processes_one_fetches_and_the_others_find_the_files(cache: Path, official: Path) -> None:
