@@ -1,4 +1,4 @@
-"""The command lines of the verbs: key=value, taken as it is."""
+"""Command lines of the commands: key=value, taken literally."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +29,21 @@ def read(*texts: str) -> Options:
 @given(st.text(min_size=1).filter(lambda text: not text.startswith("~")))
 @example("a=b, c")
 @example("~nobody-of-that-name")
-def test_a_path_is_taken_as_it_is(text: str) -> None:
+def test_path_is_taken_literally(text: str) -> None:
     assert read(f"run={text}").run == Path(text)
 
 
-def test_a_path_may_begin_at_home() -> None:
+def test_path_may_start_with_tilde() -> None:
     assert read("run=~/runs").run == Path.home() / "runs"
 
 
-def test_defaults_and_kinds() -> None:
+def test_defaults_and_types() -> None:
     options = read("run=a", "port=80", "share=true", "split=val", "output=b=c")
     assert options == Options(Path("a"), "val", (), 80, True, Path("b=c"))
     assert read("run=a") == Options(Path("a"))
 
 
-def test_several_values_in_brackets_or_one_after_another() -> None:
+def test_tuple_takes_brackets_or_repeated_keys() -> None:
     assert read("run=a", "images=[a.png, b c.png]").images == ("a.png", "b c.png")
     assert read("run=a", "images=a,b.png", "images=[c].png").images == ("a,b.png", "[c].png")
 
@@ -51,8 +51,8 @@ def test_several_values_in_brackets_or_one_after_another() -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["run"], r"cannot read 'run': an argument is written key=value; --help lists the keys"),
-        (["rum=a"], r"there is no 'rum'; did you mean 'run'\? \(there are: run, split, images"),
+        (["run"], r"cannot read 'run': write arguments as key=value; --help lists the keys"),
+        (["rum=a"], r"unknown key 'rum'; did you mean 'run'\? \(keys: run, split, images"),
         ([], r"run=<\.\.\.> is missing: the run directory"),
         (["run="], r"run must be a path, got nothing"),
         (["run=a", "run=b"], r"run is given twice"),
@@ -61,13 +61,13 @@ def test_several_values_in_brackets_or_one_after_another() -> None:
         (["run=a", "share=yes"], r"share must be true or false, got 'yes'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(texts: list[str], message: str) -> None:
+def test_mistake_gives_one_line(texts: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(*texts)
 
 
-def test_help_names_each_key_and_its_default() -> None:
+def test_help_lists_keys_and_defaults() -> None:
     text = options.describe(Options)
-    assert text.startswith("The command lines of the verbs")
+    assert text.startswith("Command lines of the commands")
     assert "run=         the run directory\n" in text
     assert "split=       test or val (default: test)\n" in text

@@ -25,7 +25,7 @@ SWEEP = ["-m", "experiment=smoke", "dashboard=none", "threads=1", "seed=1,2,3,4"
 
 
 class Cluster:
-    """Nodes of Ray's, each a group of processes."""
+    """Ray nodes on this machine, each a group of processes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -38,7 +38,7 @@ class Cluster:
         return "hydra/launcher=ray", f"hydra.launcher.ray.init.address={self.address}", here
 
     def start_node(self, *, without: Path | None = None) -> None:
-        """Starts one more, of whose machine one may say that a directory is empty there."""
+        """Starts one more node, on which the directory ``without`` is empty."""
         own = ["--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false"]
         other = [f"--address={self.address}"]
         command = [RAY, "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
@@ -62,13 +62,13 @@ class Cluster:
         self.nodes.append(node)
 
     def size(self) -> int:
-        """How many nodes there are, as far as Ray knows."""
+        """Number of nodes that Ray knows."""
         command = [RAY, "status", f"--address={self.address}"]
         status = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return status.count("1 node_")
 
     def kill_node(self) -> None:
-        """As when the machine loses power; the newest."""
+        """Kills the newest node, as a power cut would."""
         node = self.nodes.pop()
         for process in [*descendants(node.pid), node.pid]:
             with contextlib.suppress(ProcessLookupError):
@@ -104,13 +104,13 @@ def train(cluster: Cluster, path: Path, *overrides: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the jobs come to one after the other."""
+    """Metrics of the jobs run one after the other."""
     path = tmp_path_factory.mktemp("alone")
     assert run_command(ROOT / "train.py", *SWEEP, "trainer.max_epochs=6", cwd=path).code == 0
     return metrics(path / "sweep")
 
 
-def test_jobs_on_two_nodes_have_the_same_figures_as_here(
+def test_jobs_on_two_nodes_have_the_same_metrics_as_local_jobs(
     cluster: Cluster, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     ended = train(cluster, tmp_path, "trainer.max_epochs=6")
@@ -121,7 +121,7 @@ def test_jobs_on_two_nodes_have_the_same_figures_as_here(
     assert all(len(each) == 1 for each in sessions)
 
 
-def test_a_job_goes_on_elsewhere_whose_node_has_died(
+def test_job_of_a_dead_node_continues_on_another(
     cluster: Cluster, alone: dict[str, bytes], start: Start, tmp_path: Path
 ) -> None:
     process = start(*SWEEP, *cluster.options, "trainer.max_epochs=6")
@@ -132,7 +132,7 @@ def test_a_job_goes_on_elsewhere_whose_node_has_died(
     assert metrics(tmp_path / "sweep") == alone
 
 
-def test_a_sweep_that_lost_a_node_says_so_and_is_finished_by_the_same_command(
+def test_sweep_that_lost_a_node_says_so_and_resumes(
     cluster: Cluster, alone: dict[str, bytes], start: Start, tmp_path: Path
 ) -> None:
     command = [*SWEEP, *cluster.options, "trainer.max_epochs=6", "+hydra.launcher.ray.remote.max_retries=0"]
@@ -151,7 +151,7 @@ def test_a_sweep_that_lost_a_node_says_so_and_is_finished_by_the_same_command(
     assert metrics(tmp_path / "sweep") == alone
 
 
-def test_jobs_end_with_the_command_that_started_them_and_go_on_with_it(
+def test_jobs_end_with_the_sweep_and_resume_with_it(
     cluster: Cluster, alone: dict[str, bytes], start: Start, tmp_path: Path
 ) -> None:
     command = [*SWEEP, *cluster.options, "trainer.max_epochs=6"]
@@ -165,7 +165,7 @@ def test_jobs_end_with_the_command_that_started_them_and_go_on_with_it(
     assert metrics(tmp_path / "sweep") == alone
 
 
-def test_a_job_that_fails_is_told_and_the_others_finish(cluster: Cluster, tmp_path: Path) -> None:
+def test_failed_job_is_reported_and_the_others_finish(cluster: Cluster, tmp_path: Path) -> None:
     ended = train(cluster, tmp_path, "optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1", "trainer.max_epochs=1")
     assert ended.code == 1, ended
     assert "1 of 2 runs finished" in ended.out
@@ -173,19 +173,19 @@ def test_a_job_that_fails_is_told_and_the_others_finish(cluster: Cluster, tmp_pa
     assert "Traceback" not in ended.out + ended.err
 
 
-def test_a_machine_that_does_not_see_the_project_is_told(cluster: Cluster, tmp_path: Path) -> None:
+def test_machine_without_the_project_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("hides a directory from processes, which not everybody may")
+        pytest.skip("needs the permission to mount")
     cluster.start_node(without=ROOT / "fmnist")
     wait_until(lambda: cluster.size() == 3, "the third node")
     ended = train(cluster, tmp_path, "trainer.max_epochs=6", "+hydra.launcher.ray.remote.max_retries=0")
     assert ended.code == 1, ended
     assert "No module named 'fmnist" in ended.out + ended.err
-    assert "a machine that does not see the project's directory" in ended.err
+    assert "the machine does not see the project's directory" in ended.err
     assert "to go on             python train.py -m experiment=smoke" in ended.out
 
 
-def test_a_cluster_out_of_reach_is_told_in_one_line(tmp_path: Path) -> None:
+def test_unreachable_cluster_is_reported_in_one_line(tmp_path: Path) -> None:
     options = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address=127.0.0.1:{free_port()}"]
     ended = run_command(ROOT / "train.py", *SWEEP, *options, cwd=tmp_path)
     assert "no Ray cluster answers at 127.0.0.1:" in one_line(ended)

@@ -51,7 +51,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
-    """A Slurm of one machine; gives the environment variables that lead there."""
+    """A Slurm of one machine; yields the environment variables to reach it."""
     programs = [
         shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
     ]
@@ -114,7 +114,7 @@ def alone(path: Path, *overrides: str) -> list[bytes]:
     return found(path / "alone")
 
 
-def test_the_jobs_of_a_sweep_have_the_same_figures_as_here(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_jobs_have_the_same_metrics_as_local_jobs(slurm: dict[str, str], tmp_path: Path) -> None:
     ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, cwd=tmp_path, timeout=300, **slurm)
     assert ended.code == 0, ended
     assert "2 of 2 runs finished" in ended.out
@@ -122,11 +122,11 @@ def test_the_jobs_of_a_sweep_have_the_same_figures_as_here(slurm: dict[str, str]
     assert {(job.read_manifest() or {})["threads"] for job in jobs(tmp_path / "sweep").values()} == {1}
 
 
-def test_a_job_that_slurm_takes_back_goes_on_later(slurm: dict[str, str], start: Start, tmp_path: Path) -> None:
+def test_requeued_job_resumes(slurm: dict[str, str], start: Start, tmp_path: Path) -> None:
     command = [*SWEEP, "seed=1", "trainer.max_epochs=30"]
     process = start(*command, *SLURM, **slurm)
     wait_for_checkpoints(tmp_path / "sweep", 1)
-    ask("scancel", "--signal=USR2", "--user=root", environment=slurm)  # as before a job's time is over
+    ask("scancel", "--signal=USR2", "--user=root", environment=slurm)  # submitit's warning before the time limit
     told = process.communicate(timeout=240)
     assert process.returncode == 0, told
     (job,) = jobs(tmp_path / "sweep").values()
@@ -139,9 +139,7 @@ def test_a_job_that_slurm_takes_back_goes_on_later(slurm: dict[str, str], start:
     [[], ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]],
     ids=["one process", "two processes"],
 )
-def test_a_job_that_slurm_warns_works_on(
-    processes: list[str], slurm: dict[str, str], start: Start, tmp_path: Path
-) -> None:
+def test_job_ignores_sigterm(processes: list[str], slurm: dict[str, str], start: Start, tmp_path: Path) -> None:
     process = start(*SWEEP, "seed=1", "trainer.max_epochs=30", *SLURM, *processes, **slurm)
     wait_for_checkpoints(tmp_path / "sweep", 1)
     ask("scancel", "--signal=TERM", "--user=root", environment=slurm)  # as before it takes the machine away
@@ -151,9 +149,7 @@ def test_a_job_that_slurm_warns_works_on(
     assert [session["state"] for session in (job.read_manifest() or {})["sessions"]] == ["finished"]
 
 
-def test_a_sweep_whose_waiting_command_was_stopped_is_finished_by_the_same_command(
-    slurm: dict[str, str], start: Start, tmp_path: Path
-) -> None:
+def test_interrupted_sweep_is_finished_by_the_same_command(slurm: dict[str, str], start: Start, tmp_path: Path) -> None:
     command = [*SWEEP, *SLURM, "trainer.max_epochs=30"]
     process = start(*command, **slurm)
     wait_for_checkpoints(tmp_path / "sweep", 1)
@@ -167,7 +163,7 @@ def test_a_sweep_whose_waiting_command_was_stopped_is_finished_by_the_same_comma
     assert found(tmp_path / "sweep") == alone(tmp_path, "trainer.max_epochs=30")
 
 
-def test_a_job_of_two_processes_that_fails_is_told_and_the_others_finish(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_failed_job_of_two_processes_is_reported_and_the_others_finish(slurm: dict[str, str], tmp_path: Path) -> None:
     several = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]
     failing = ["optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1"]
     ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, *several, *failing, cwd=tmp_path, timeout=300, **slurm)
@@ -198,6 +194,6 @@ def test_srun_starts_the_processes_of_a_run(slurm: dict[str, str], tmp_path: Pat
     assert (tmp_path / "srun/metrics.json").read_bytes() == (tmp_path / "alone/metrics.json").read_bytes()
 
 
-def test_without_slurm_that_is_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_slurm_is_reported_in_one_line(tmp_path: Path) -> None:
     ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, cwd=tmp_path, PATH="/nowhere", SLURM_CONF="/nowhere")
-    assert "no Slurm here" in one_line(ended)
+    assert "Slurm is not available" in one_line(ended)

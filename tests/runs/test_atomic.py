@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes."""
 
 import errno
 import json
@@ -11,16 +11,14 @@ import pytest
 from fmnist.runs import atomic
 
 
-def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+def test_file_is_written_and_replaced(tmp_path: Path) -> None:
     for content in (b"old", b"new"):
         atomic.write(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_leaves_the_old_content_and_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atomic.write(tmp_path / "file", b"old")
 
     def full(_descriptor: int) -> None:
@@ -33,7 +31,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     for name in ("fsync", "replace"):
         call = getattr(os, name)
@@ -44,15 +42,15 @@ def test_the_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(os, name, noting)
     atomic.write(tmp_path / "file", b"content")
-    assert events == ["fsync", "replace", "fsync"]  # the last is the directory's
+    assert events == ["fsync", "replace", "fsync"]  # the last syncs the directory
 
 
-def test_the_file_can_be_read_by_others(tmp_path: Path) -> None:
+def test_other_users_can_read_the_file(tmp_path: Path) -> None:
     atomic.write(tmp_path / "file", b"content")
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
 
 
-def test_what_is_not_finite_is_null_since_json_knows_no_nan(tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
     values = {"loss": float("nan"), "inner": {"list": [1, float("inf"), 0.5]}, "text": "nan", "none": None}
     atomic.write_json(tmp_path / "file", values)
 
@@ -63,7 +61,7 @@ def test_what_is_not_finite_is_null_since_json_knows_no_nan(tmp_path: Path) -> N
     assert content == {"loss": None, "inner": {"list": [1, None, 0.5]}, "text": "nan", "none": None}
 
 
-def test_a_disk_that_is_full_is_told_with_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""manifest.json: what made the figures of a run."""
+"""manifest.json: the conditions under which a run was made."""
 
 import hashlib
 import json
@@ -20,6 +20,7 @@ from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT, run_command
 
 Composed = Callable[..., DictConfig]
+DATA = {"sha256": {"images": "0"}}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def read(run: RunDirectory) -> dict[str, Any]:
 
 
 @pytest.mark.real_data
-def test_a_run_records_what_it_was_made_of(tmp_path: Path) -> None:
+def test_run_records_source_versions_and_data(tmp_path: Path) -> None:
     arguments = ["experiment=smoke", "threads=1", "seed=5", f"hydra.run.dir={tmp_path / 'run'}"]
     assert run_command(ROOT / "train.py", *arguments).code == 0
     content = read(RunDirectory(tmp_path / "run"))
@@ -68,11 +69,11 @@ def test_a_run_records_what_it_was_made_of(tmp_path: Path) -> None:
         (SystemExit(143), "interrupted", "SystemExit: 143"),
     ],
 )
-def test_how_a_run_ended_is_written_down(
+def test_manifest_records_how_a_run_ended(
     error: BaseException, state: str, text: str, run: RunDirectory, composed: Composed
 ) -> None:
     def work() -> None:
-        with manifest.recording(run, composed()):
+        with manifest.record_session(run, composed(), DATA):
             assert (read(run)["state"], read(run)["end"]) == ("running", None)
             raise error
 
@@ -83,12 +84,12 @@ def test_how_a_run_ended_is_written_down(
     assert content["end"] > content["start"]
 
 
-def test_the_first_part_stays_as_it_is_and_each_session_is_noted(run: RunDirectory, composed: Composed) -> None:
-    manifest.begin(run, composed("trainer.max_epochs=3"))  # and killed
+def test_resuming_keeps_the_first_description_and_adds_a_session(run: RunDirectory, composed: Composed) -> None:
+    manifest.start_session(run, composed("trainer.max_epochs=3"), DATA)  # and killed
     first = {name: value for name, value in read(run).items() if name not in ("sessions", "state", "end", "seconds")}
-    with pytest.raises(KeyboardInterrupt), manifest.recording(run, composed("trainer.max_epochs=3")):
+    with pytest.raises(KeyboardInterrupt), manifest.record_session(run, composed("trainer.max_epochs=3"), DATA):
         raise KeyboardInterrupt
-    with manifest.recording(run, composed("trainer.max_epochs=9")):
+    with manifest.record_session(run, composed("trainer.max_epochs=9"), DATA):
         pass
     content = read(run)
     assert {name: content[name] for name in first} == first
@@ -100,24 +101,24 @@ def test_the_first_part_stays_as_it_is_and_each_session_is_noted(run: RunDirecto
     assert content["seconds"] == pytest.approx(known[1] + known[2], abs=0.002)
 
 
-def test_what_is_other_than_at_the_start_is_told_and_noted(
+def test_changed_conditions_are_logged_and_recorded(
     run: RunDirectory, composed: Composed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest.begin(run, composed())
+    manifest.start_session(run, composed(), DATA)
     environment = provenance.environment()
     changed = environment | {"threads": 64, "packages": environment["packages"] | {"torch": "9.9", "ruff": "0"}}
     monkeypatch.setattr(provenance, "environment", lambda: changed)
-    manifest.begin(run, composed())
+    manifest.start_session(run, composed(), DATA)
     threads = torch.get_num_threads()
-    assert f"threads was {threads} when the run started and is 64: its figures may differ" in caplog.messages
+    assert f"threads was {threads} when the run started and is now 64: metrics may differ" in caplog.messages
     differs = read(run)["sessions"][1]["differs"]
-    assert differs == {  # and not ruff, which computes nothing
+    assert differs == {  # not ruff, which computes nothing
         "torch": {"was": version("torch"), "is": "9.9"},
         "threads": {"was": str(threads), "is": "64"},
     }
 
 
-def test_other_data_and_other_uncommitted_changes_are_told_without_their_content() -> None:
+def test_differences_in_data_and_uncommitted_changes_omit_the_content() -> None:
     then = {"data": {"sha256": {"a": "0"}, "val_seed": 0}, "diff": "+a", "threads": 2, "gpu": []}
     now = {"data": {"sha256": {"a": "1"}, "val_seed": 0}, "diff": "+b", "threads": 2, "gpu": ["A"]}
     assert manifest.differences(then, now) == {
@@ -128,21 +129,21 @@ def test_other_data_and_other_uncommitted_changes_are_told_without_their_content
     assert manifest.differences(then, then) == {}
 
 
-def test_two_configurations_have_the_same_hash_only_if_they_mean_the_same(composed: Composed) -> None:
+def test_equal_configurations_have_equal_hashes(composed: Composed) -> None:
     hashed = manifest.configuration_hash
     assert hashed(composed("seed=1", "model=cnn")) == hashed(composed("model=cnn", "seed=1"))
     assert hashed(composed("seed=1")) != hashed(composed("seed=2"))
 
 
-def test_without_git_there_is_no_commit_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commit_is_none_without_git_or_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.source()["commit"] is None
     monkeypatch.undo()
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)  # no checkout, or within another's
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)  # no checkout, or inside another one
     assert provenance.source()["commit"] is None
 
 
-def test_uncommitted_changes_are_kept_with_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_uncommitted_changes_are_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def git(*command: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
 

@@ -1,4 +1,4 @@
-"""Whole runs on the real data: what they leave behind, and that their figures are true."""
+"""Whole runs on the real data: their files, output and metrics."""
 
 import json
 import math
@@ -14,7 +14,8 @@ import sklearn.metrics
 import torch
 from omegaconf import OmegaConf
 
-from fmnist.data.fashion_mnist import FashionMNIST, ImageDataset
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT, Outcome, run_command
@@ -37,13 +38,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, Ou
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Loads what a checkpoint holds, refusing everything but tensors and plain values."""
+    """Weights of a checkpoint."""
     state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
     return {name.removeprefix("network."): tensor for name, tensor in state.items()}
 
 
 def evaluated(checkpoint: Path, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Loss and accuracy by scikit-learn, from the weights alone."""
+    """Loss and accuracy of a checkpoint, computed by scikit-learn."""
     network = CNN()
     network.load_state_dict(weights(checkpoint))
     with torch.inference_mode():
@@ -52,7 +53,7 @@ def evaluated(checkpoint: Path, images: torch.Tensor, labels: torch.Tensor) -> t
     return loss, sklearn.metrics.accuracy_score(labels, probabilities.argmax(dim=1))
 
 
-def test_the_run_directory_holds_what_it_should(finished: tuple[RunDirectory, Outcome]) -> None:
+def test_run_directory_holds_the_documented_files(finished: tuple[RunDirectory, Outcome]) -> None:
     run, _ = finished
     assert {path.name for path in run.path.iterdir()} == {
         ".hydra",
@@ -69,7 +70,7 @@ def test_the_run_directory_holds_what_it_should(finished: tuple[RunDirectory, Ou
     assert run.finished
 
 
-def test_nothing_is_printed_that_does_not_belong_there(finished: tuple[RunDirectory, Outcome]) -> None:
+def test_output_is_one_line_per_epoch_and_a_summary(finished: tuple[RunDirectory, Outcome]) -> None:
     run, outcome = finished
     assert outcome.err == ""
     lines = outcome.out.splitlines()
@@ -84,25 +85,25 @@ def test_nothing_is_printed_that_does_not_belong_there(finished: tuple[RunDirect
     assert f"test accuracy        {metrics['test/acc']:.4f}" in summary
     relative = f"runs/train/{run.path.parent.name}/{run.path.name}"
     assert f"run directory        {relative}" in summary
-    # Not in the project's own directory, where it would be 'make tensorboard'.
+    # In the project's directory it would be 'make tensorboard'.
     assert f"dashboard            {sys.executable} -m tensorboard.main --logdir {relative}" in summary
 
 
-def test_the_log_file_holds_the_lines_of_the_terminal(finished: tuple[RunDirectory, Outcome]) -> None:
+def test_log_file_holds_the_terminal_output(finished: tuple[RunDirectory, Outcome]) -> None:
     run, outcome = finished
     log = (run.path / "train.log").read_text()
     for line in outcome.out.splitlines():
         assert line in log
 
 
-def test_metrics_json_holds_the_fixed_names_and_no_times(finished: tuple[RunDirectory, Outcome]) -> None:
+def test_metrics_json_holds_the_documented_names(finished: tuple[RunDirectory, Outcome]) -> None:
     metrics = json.loads((finished[0].path / "metrics.json").read_text())
     assert set(metrics) == NAMES | {"epochs", "best_epoch"}
     assert metrics["epochs"] == 2
     assert all(0 <= metrics[name] <= 1 for name in NAMES if name.endswith("acc"))
 
 
-def test_test_figures_are_those_of_the_best_checkpoint(
+def test_test_metrics_are_those_of_the_best_checkpoint(
     finished: tuple[RunDirectory, Outcome], test_set: ImageDataset
 ) -> None:
     run, _ = finished
@@ -112,7 +113,7 @@ def test_test_figures_are_those_of_the_best_checkpoint(
     assert metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_validation_figures_are_those_of_the_best_checkpoint(
+def test_validation_metrics_are_those_of_the_best_checkpoint(
     finished: tuple[RunDirectory, Outcome], official: Path, train_set: ImageDataset
 ) -> None:
     run, _ = finished
@@ -124,7 +125,7 @@ def test_validation_figures_are_those_of_the_best_checkpoint(
     assert metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_the_last_checkpoint_is_of_the_last_epoch_and_holds_its_metrics(
+def test_last_checkpoint_is_of_the_last_epoch_and_holds_its_metrics(
     finished: tuple[RunDirectory, Outcome],
 ) -> None:
     run, _ = finished
@@ -134,8 +135,8 @@ def test_the_last_checkpoint_is_of_the_last_epoch_and_holds_its_metrics(
     assert last["metrics"]["train/acc"] == run.read_metrics()["train/acc"]
 
 
-def test_last_is_not_stale_when_the_best_epoch_was_an_earlier_one(train_here: TrainHere, tmp_path: Path) -> None:
-    # The loss goes down, so the epoch with the highest is the first.
+def test_last_checkpoint_is_written_after_the_best_epoch(train_here: TrainHere, tmp_path: Path) -> None:
+    # The loss falls, so the first epoch has the highest.
     outcome = train_here("experiment=smoke", "hydra.run.dir=run", "monitor.metric=train/loss", "monitor.mode=max")
     assert outcome.code == 0, outcome
     run = RunDirectory(tmp_path / "run")
@@ -147,7 +148,7 @@ def test_last_is_not_stale_when_the_best_epoch_was_an_earlier_one(train_here: Tr
     assert metrics["train/loss"] == last["metrics"]["train/loss"]
 
 
-def test_training_is_the_lessons_loop_and_nothing_else(train_here: TrainHere, tmp_path: Path, official: Path) -> None:
+def test_training_equals_a_plain_pytorch_loop(train_here: TrainHere, tmp_path: Path, official: Path) -> None:
     """50 steps of a plain PyTorch loop from the same weights and batches give the same weights, to the last bit."""
     train_here("experiment=smoke", "hydra.run.dir=run", "trainer.max_epochs=1", "seed=3", "optimizer.fused=false")
 
@@ -167,7 +168,7 @@ def test_training_is_the_lessons_loop_and_nothing_else(train_here: TrainHere, tm
         assert torch.equal(trained[name], tensor), name
 
 
-def test_the_same_command_gives_the_same_figures_to_the_last_digit(train_here: TrainHere, tmp_path: Path) -> None:
+def test_same_command_gives_the_same_metrics(train_here: TrainHere, tmp_path: Path) -> None:
     for name in ("first", "second"):
         assert train_here("experiment=smoke", "seed=7", f"hydra.run.dir={name}").code == 0
     train_here("experiment=smoke", "seed=8", "hydra.run.dir=third")
@@ -176,7 +177,7 @@ def test_the_same_command_gives_the_same_figures_to_the_last_digit(train_here: T
     assert first != third
 
 
-def test_without_validation_the_best_is_the_last(train_here: TrainHere, tmp_path: Path) -> None:
+def test_without_validation_best_is_last(train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here("experiment=smoke", "data.val_size=0", "hydra.run.dir=run")
     assert outcome.code == 0, outcome
     run = RunDirectory(tmp_path / "run")
@@ -188,13 +189,13 @@ def test_without_validation_the_best_is_the_last(train_here: TrainHere, tmp_path
     assert "val" not in outcome.out.partition("epoch 1")[2]
 
 
-def test_without_test_the_test_set_is_not_touched(train_here: TrainHere, tmp_path: Path, official: Path) -> None:
+def test_test_set_is_not_read_with_test_false(train_here: TrainHere, tmp_path: Path, official: Path) -> None:
     given = tmp_path / "given"
     given.mkdir()
     for path in official.glob("*ubyte"):
         (given / path.name).symlink_to(path)
     (given / "t10k-images-idx3-ubyte").unlink()
-    (given / "t10k-images-idx3-ubyte").touch()  # would be refused if it were read
+    (given / "t10k-images-idx3-ubyte").touch()  # would be rejected if it were read
     outcome = train_here("experiment=smoke", "test=false", f"data.data_dir={given}", "hydra.run.dir=run")
     assert outcome.code == 0, outcome
     assert not any(name.startswith("test/") for name in RunDirectory(tmp_path / "run").read_metrics())
@@ -230,20 +231,20 @@ def test_without_test_the_test_set_is_not_touched(train_here: TrainHere, tmp_pat
     ],
     ids=" ".join,
 )
-def test_what_users_turn_on_and_off_works(overrides: list[str], train_here: TrainHere, tmp_path: Path) -> None:
+def test_common_overrides_work(overrides: list[str], train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here("experiment=smoke", "hydra.run.dir=run", *overrides)
     assert outcome.code == 0, outcome
     assert outcome.err == ""
     assert "test/acc" in RunDirectory(tmp_path / "run").read_metrics()
 
 
-def test_without_checkpoint_callbacks_there_are_no_checkpoints(train_here: TrainHere, tmp_path: Path) -> None:
+def test_no_checkpoints_without_checkpoint_callbacks(train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here("experiment=smoke", "hydra.run.dir=run", "~callbacks.best", "~callbacks.last")
     assert outcome.code == 0, outcome
     assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
-def test_a_multirun_gives_each_job_a_directory_named_by_its_overrides(train_here: TrainHere, tmp_path: Path) -> None:
+def test_multirun_names_job_directories_by_their_overrides(train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here("-m", "optimizer.lr=0.001,0.01", "experiment=smoke")
     assert outcome.code == 0, outcome
     (sweep,) = (tmp_path / "runs/sweeps").glob("*/*")
@@ -257,8 +258,8 @@ def test_a_multirun_gives_each_job_a_directory_named_by_its_overrides(train_here
     assert first != second
 
 
-def test_a_job_that_fails_does_not_stop_the_others(train_here: TrainHere, tmp_path: Path) -> None:
-    # Only a running job finds out that the file is damaged: its name and its place are right.
+def test_failed_job_does_not_stop_the_others(train_here: TrainHere, tmp_path: Path) -> None:
+    # Only a running job notices that the file is damaged.
     given = tmp_path / "given"
     given.mkdir()
     for prefix in ("train", "t10k"):
@@ -272,14 +273,14 @@ def test_a_job_that_fails_does_not_stop_the_others(train_here: TrainHere, tmp_pa
     assert len(list((tmp_path / "sweep").rglob("metrics.json"))) == 1
 
 
-def test_runs_that_start_together_do_not_share_a_directory(start: Start, tmp_path: Path) -> None:
+def test_concurrent_runs_get_different_directories(start: Start, tmp_path: Path) -> None:
     processes = [start("experiment=smoke", "threads=1") for _ in range(3)]
     for process in processes:
         process.communicate(timeout=120)
     assert len(list((tmp_path / "runs/train").glob("*/*/metrics.json"))) == 3
 
 
-def test_of_two_runs_told_to_use_one_directory_one_is_refused(start: Start, tmp_path: Path) -> None:
+def test_second_of_two_runs_in_one_directory_is_rejected(start: Start, tmp_path: Path) -> None:
     processes = [start("experiment=smoke", "threads=1", "hydra.run.dir=same") for _ in range(2)]
     ends = []
     for process in processes:
@@ -287,12 +288,12 @@ def test_of_two_runs_told_to_use_one_directory_one_is_refused(start: Start, tmp_
         ends.append((process.returncode, err))
     (winner, _), (loser, refusal) = sorted(ends)
     assert (winner, loser) == (0, 1)
-    assert re.search("same (was taken by another run|already holds)", refusal)
+    assert re.search("(another run has just taken same|same already holds)", refusal)
     assert (tmp_path / "same/metrics.json").is_file()
 
 
 @pytest.mark.slow
-def test_experiment_notebook_reaches_the_lessons_accuracy(tmp_path: Path, train_set: ImageDataset) -> None:
+def test_notebook_experiment_reaches_the_lessons_accuracy(tmp_path: Path, train_set: ImageDataset) -> None:
     """The lesson: 0.883 counted while training in epoch 5, 0.891 evaluated on the training set, one seed.
 
     Means of ten seeds, which have a standard error of their own, 0.0015 while training and 0.002 on the test set: they
@@ -319,7 +320,7 @@ def test_experiment_notebook_reaches_the_lessons_accuracy(tmp_path: Path, train_
 
 
 @pytest.mark.slow
-def test_a_default_run_repeated_in_another_process_gives_the_same_figures(tmp_path: Path) -> None:
+def test_default_run_repeated_in_another_process_gives_the_same_metrics(tmp_path: Path) -> None:
     for name in ("first", "second"):
         run_command(ROOT / "train.py", "trainer.max_epochs=3", f"hydra.run.dir={tmp_path / name}")
     first, second = ((tmp_path / name / "metrics.json").read_bytes() for name in ("first", "second"))

@@ -10,7 +10,7 @@ from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 
 
-def test_metrics_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_metrics_survive_a_round_trip(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert not run.finished
     run.write_metrics({"test/acc": 0.8733000159263611, "epochs": 10})
@@ -18,7 +18,7 @@ def test_metrics_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert run.read_metrics() == {"test/acc": 0.8733000159263611, "epochs": 10}
 
 
-def test_a_directory_is_locked_for_one_process_at_a_time(tmp_path: Path) -> None:
+def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert not run.running
     with run.locked():
@@ -34,7 +34,7 @@ def hold(path: Path, ready: multiprocessing.synchronize.Event) -> None:
         signal.pause()
 
 
-def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
+def test_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     process = context.Process(target=hold, args=(tmp_path, ready))
@@ -46,7 +46,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     assert not RunDirectory(tmp_path).running
 
 
-def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.checkpoints.mkdir()
     kept = [run.last_checkpoint, run.metrics, tmp_path / "notes.tmp"]

@@ -1,0 +1,25 @@
+"""Fails when Hydra or OmegaConf change the private parts that ``fmnist.cli.hydra_internals`` uses."""
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from fmnist.cli import hydra_internals
+
+
+def test_options_include_those_of_hydras_command_line() -> None:
+    assert {"--multirun", "-m", "--cfg", "--config-dir", "--help"} <= set(hydra_internals.command_line_options())
+
+
+def test_error_of_a_failed_job_is_returned() -> None:
+    error = ValueError("a defect")
+    job = JobReturn(status=JobStatus.FAILED)
+    job.return_value = error
+    assert hydra_internals.job_error(job) is error
+
+
+def test_only_harmless_resolvers_are_registered() -> None:
+    """Interpolations in a configuration can call them: they read the configuration, the environment and the clock."""
+    import fmnist.cli.preflight  # noqa: F401 (registers directory_name)
+
+    oc = {f"oc.{name}" for name in ("create", "decode", "deprecated", "env", "select", "dict.keys", "dict.values")}
+    of_hydra = {"now", "hydra", "python_version", "ray_pkg_version"}  # the last comes from its Ray plugin
+    assert hydra_internals.resolver_names() - of_hydra == {*oc, "directory_name"}
