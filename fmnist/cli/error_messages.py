@@ -53,57 +53,35 @@ def _user_error(error: BaseException) -> str | None:
     return str(error) if isinstance(error, UserError) else None
 
 
-def _missing_config(error: BaseException) -> str | None:
-    """A choice that does not exist: optimizer=sdg."""
-    if not isinstance(error, MissingConfigException):
+def _configuration_error(error: BaseException) -> str | None:
+    """An override that Hydra or OmegaConf rejects."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
-    if error.missing_cfg_file and error.options:
+    message, overrides = one_line(error), sys.argv[1:]
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:  # optimizer=sdg
         group, _, name = error.missing_cfg_file.rpartition("/")
         hint = f"{did_you_mean(name, error.options)} (choices: {', '.join(error.options)})"
         if group.startswith("hydra/"):
             hint = f": no installed Hydra plugin provides it; run make setup-extras{hint}"
         return f"no '{name}' in group '{group}'{hint}"
-    if str(error.missing_cfg_file).startswith("hydra/"):  # a file of conf/hydra names a plugin's config
+    # A file of conf/hydra names a plugin's config.
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("hydra/"):
         return f"'{error.missing_cfg_file}' belongs to a Hydra plugin that is not installed; run make setup-extras"
-    return None
-
-
-def _unreadable_override(error: BaseException) -> str | None:
-    """An override outside of Hydra's grammar: optimizer.lr=[1."""
-    if not isinstance(error, OverrideParseException):
-        return None
-    key, equals, value = str(error.override).partition("=")
-    if key and equals and value:  # ~ , [ { ( and the like have a meaning in Hydra's grammar
-        return f"cannot read '{error.override}': quote the value twice: '{key}=\"{value}\"'"
-    return f"cannot read '{error.override}': write overrides as key=value, without spaces around '='"
-
-
-def _several_values(error: BaseException) -> str | None:
-    """Several values without -m: optimizer.lr=1,2."""
-    match = re.match(r"Ambiguous value for argument '([^=']+)=([^']*)'", one_line(error))
-    if not match or not isinstance(error, HydraException):
-        return None
-    key, values = match.groups()
-    return f"'{key}={values}': add -m to run each value, or write a list as '{key}=[{values}]'"
-
-
-def _unknown_key(error: BaseException) -> str | None:
-    """An override of a key that does not exist: lr=0.1."""
-    match = re.search(r"Could not [^']+'([^']+?)'", one_line(error))
-    if not match or not isinstance(error, ConfigCompositionException):
-        return None
-    key, overrides = match[1].partition("=")[0], sys.argv[1:]
-    if choice := _choice_with(key, overrides):
-        return f"no key '{key}' in the configuration; {choice} has it"
-    config, groups = _compose(overrides)
-    return f"no key '{key}' in the configuration{did_you_mean(key, [*keys(config), *groups])}"
-
-
-def _configuration_error(error: BaseException) -> str | None:
-    """Any other error of Hydra or OmegaConf."""
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
-    return one_line(error).partition(" full_key:")[0]
+    if isinstance(error, OverrideParseException):
+        key, equals, value = str(error.override).partition("=")
+        if key and equals and value:  # ~ , [ { ( and the like have a meaning in Hydra's grammar
+            return f"cannot read '{error.override}': quote the value twice: '{key}=\"{value}\"'"
+        return f"cannot read '{error.override}': write overrides as key=value, without spaces around '='"
+    if match := re.match(r"Ambiguous value for argument '([^=']+)=([^']*)'", message):  # optimizer.lr=1,2
+        key, values = match.groups()
+        return f"'{key}={values}': add -m to run each value, or write a list as '{key}=[{values}]'"
+    if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not [^']+'([^']+?)'", message)):
+        key = match[1].partition("=")[0]
+        if choice := _choice_with(key, overrides):
+            return f"no key '{key}' in the configuration; {choice} has it"
+        config, groups = _compose(overrides)
+        return f"no key '{key}' in the configuration{did_you_mean(key, [*keys(config), *groups])}"
+    return message.partition(" full_key:")[0]
 
 
 def _killed_job(error: BaseException) -> str | None:
@@ -154,10 +132,6 @@ def _slurm_error(error: BaseException) -> str | None:
 
 _TRANSLATORS: tuple[Callable[[BaseException], str | None], ...] = (
     _user_error,
-    _missing_config,
-    _unreadable_override,
-    _several_values,
-    _unknown_key,
     _configuration_error,
     _killed_job,
     _plugin_error,

@@ -199,7 +199,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, Outc
 @pytest.mark.real_data
 def test_evaluation_with_two_processes_matches_one_process(by_two: tuple[RunDirectory, Outcome]) -> None:
     run, ended = by_two
-    assert "of each epoch 1 images are left out" in ended.out
+    assert "each epoch leaves out 1 images" in ended.out
     theirs = run.read_metrics()
     for split in ("val", "test"):
         evaluated = run_command("-m", "fmnist.evaluate", f"run={run.path}", f"split={split}")
