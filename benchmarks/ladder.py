@@ -15,7 +15,7 @@ from benchmarks.measure import KEPT, NEW
 from benchmarks.process import ROOT
 from benchmarks.report import fill
 from fmnist import results
-from fmnist.cli.command_line import refusing
+from fmnist.cli.program import report_user_errors
 from fmnist.config.errors import UserError
 from fmnist.sweeps.measurement import Summary, summaries
 from fmnist.sweeps.tables import Table, markdown_rows
@@ -140,5 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with refusing():
+    with report_user_errors():
         main()

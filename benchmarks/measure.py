@@ -19,7 +19,8 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.bench import peer
 from benchmarks.process import ROOT, python
-from fmnist.cli.command_line import CONF, refusing
+from fmnist.cli.error_messages import CONF
+from fmnist.cli.program import report_user_errors
 from fmnist.config.errors import UserError
 from fmnist.runs import resume
 from fmnist.runs.provenance import source
@@ -164,5 +165,5 @@ def _typed(job: Job, overrides: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    with refusing():
+    with report_user_errors():
         main()

@@ -109,7 +109,7 @@ def keep(measurements: Iterable[Measurement], directory: Path) -> None:
 def file_name(measurement: Measurement) -> str:
     """Of the JSON file that is kept of a run."""
     name = "+".join(measurement.recipe).removeprefix("experiment=") or "defaults"
-    return f"{create.typeable(name)}-seed{measurement.seed}.json"
+    return f"{create.directory_name(name)}-seed{measurement.seed}.json"
 
 
 def ambiguous(recipe: Summary) -> list[str]:

@@ -77,7 +77,7 @@ def check_same(sweep: RunDirectory) -> None:
         if job.run is not None and job.typed and not seen.issuperset(job.typed):
             seen.update(job.typed)
             now = compose("train", list(job.typed))
-            resume.check_same(job.run, now, free=[key for key in resume.FREE if key != "trainer.max_epochs"])
+            resume.check_same(job.run, now, free=[key for key in resume.ALLOWED if key != "trainer.max_epochs"])
 
 
 def take(sweep: RunDirectory, config: DictConfig) -> bool:
@@ -92,7 +92,7 @@ def take(sweep: RunDirectory, config: DictConfig) -> bool:
     wanted = OmegaConf.to_yaml(OmegaConf.create(overrides(config)))
     path = sweep.sweep / "overrides.yaml"
     if not path.is_file():
-        create.for_sweep(sweep, {path.name: wanted, "hydra.yaml": OmegaConf.to_yaml(config.hydra)})
+        create.create_sweep_directory(sweep, {path.name: wanted, "hydra.yaml": OmegaConf.to_yaml(config.hydra)})
         return False
     begun = path.read_text()
     if begun != wanted:

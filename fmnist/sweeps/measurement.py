@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, resume
-from fmnist.runs.run_directory import RunDirectory, add_later
+from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import sweep_directory
 from fmnist.sweeps.ranking import SEED, Statistic
 
@@ -77,14 +77,13 @@ class Measurement:
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
-        """Reads what :meth:`write` wrote, with the keys of the configuration that came later.
+        """Reads what :meth:`write` wrote.
 
         Raises:
             UserError: The file holds something else.
         """
         try:
             result = cls(**json.loads(path.read_text()))
-            add_later(result.configuration)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} holds no measurement: {error}") from error
         return result

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import measure
 from benchmarks.measure import KEPT, Job
-from fmnist.cli.command_line import refusing
+from fmnist.cli.program import report_user_errors
 from fmnist.runs import create
 from fmnist.runs.provenance import source
 from fmnist.sweeps.measurement import Measurement
@@ -50,7 +50,7 @@ def call(
         return Measurement([f"experiment={job[0]}"], job[1], 1000, 10.0, {"test/acc": 0.9}, {"data": {}}, {})
 
     def program() -> None:
-        with refusing():
+        with report_user_errors():
             measure.main()
 
     def run(*arguments: str) -> Outcome:
@@ -103,7 +103,7 @@ def test_in_another_directory_only_what_it_has_is_left_out(call: Call, trained: 
         (["smoke", "trainer=auto"], "with trainer=auto it is another recipe: give a directory"),
         (["smoke", "optimizer.lr=x", "--kept=k"], "optimizer.lr must be a number, got 'x'"),
         (["smoke", "--kept=file/below"], "cannot write --kept file/below: "),
-        (["smoke", "--runs=changed"], "changed/smoke/seed1 began with another configuration: model changed"),
+        (["smoke", "--runs=changed"], "changed/smoke/seed1 was started with another configuration: model changed"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_before_anything_is_measured(
@@ -111,7 +111,7 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_measured(
 ) -> None:
     Path("file").touch()
     then = OmegaConf.to_yaml(composed("experiment=smoke", "seed=1", "model.pixel_mean=7.0"))
-    create.for_run(measure.directory(("smoke", 1), Path("changed")), {"config.yaml": then})
+    create.create_run_directory(measure.directory(("smoke", 1), Path("changed")), {"config.yaml": then})
     assert message in one_line(call(*arguments))
     assert trained == []
 
