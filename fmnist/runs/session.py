@@ -55,10 +55,17 @@ def working_on(run: RunDirectory, config: DictConfig, *, data: Mapping[str, Any]
         run.metrics.unlink(missing_ok=True)
         with (
             manifest.record_session(run, config, data) as record,
-            interruptible(lambda: log.warning("interrupted; to resume:  %s", run.resume_command)),
+            interruptible(lambda: _announce_interruption(run)),
             _translate_errors(run),  # here as well, so that the manifest records the translated message
         ):
             yield record
+
+
+def _announce_interruption(run: RunDirectory) -> None:
+    kept = f"kept {run.shown / 'checkpoints/last.ckpt'}, of the last finished epoch"
+    if not run.last_checkpoint.is_file():
+        kept = f"no epoch was finished, so there is no checkpoint in {run.shown}"
+    log.warning("interrupted: %s; to resume:  %s", kept, run.resume_command)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def interruptible(announce: Callable[[], object]) -> Iterator[None]:
     """Turns the signals into a ``SystemExit`` with the exit code that shells use, 128 plus the signal's number.
 
     Args:
-        announce: Reports the interruption, unless the code inside has done so.
+        announce: Reports the interruption. Of nested blocks, the innermost one reports.
     """
     received: list[int] = []
 
@@ -32,12 +32,10 @@ def interruptible(announce: Callable[[], object]) -> Iterator[None]:
                 previous[number] = signal.signal(number, interrupt)
     try:
         yield
-    except BaseException as error:
+    except BaseException:  # libraries turn a signal into any error
         if not received:
             raise
-        # Library code may turn a signal into any error. Lightning reports it, and then exits with a number.
-        if not isinstance(error, SystemExit) or isinstance(error.code, str):
-            announce()
+        announce()
         sys.exit(128 + received[0])
     finally:
         for number, handler in previous.items():

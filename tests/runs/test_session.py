@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,26 @@ def test_signals_exit_with_the_code_that_shells_use(
     assert stop.value.code == code
     assert state(run) == "interrupted"
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("epochs", "message"), [(0, "no epoch was finished"), (1, "kept .*last.ckpt, of the last")])
+def test_interruption_names_the_checkpoint_and_the_command_that_resumes(
+    epochs: int,
+    message: str,
+    number: signal.Signals,
+    run: RunDirectory,
+    composed: Composed,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if epochs:
+        run.checkpoints.mkdir()
+        run.last_checkpoint.touch()
+    with pytest.raises(SystemExit), working_on(run, composed(), data={}):
+        os.kill(os.getpid(), number)
+    (line,) = caplog.messages
+    assert re.search(f"interrupted: {message}", line)
+    assert run.resume_command in line
 
 
 def test_signal_that_a_library_turns_into_an_error_is_an_interruption(

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +23,7 @@ from matplotlib.figure import Figure
 from torch.optim import SGD
 
 from fmnist.dashboard import figures
-from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.epoch_report import EpochReport
-from fmnist.training.callbacks.interruption import Interruption
 from fmnist.training.callbacks.learning_rate import LearningRate
 from fmnist.training.scheduler import Linear
 from tests.conftest import ROOT, Outcome
@@ -133,28 +130,6 @@ def test_the_learning_rate_is_one_curve_however_many_groups_of_parameters_there_
     )
     assert len(rows) == steps // 5
     assert not any("pg" in name for name in rows[0])
-
-
-@pytest.mark.parametrize(
-    ("testing", "finished_epochs", "message"),
-    [
-        (False, 0, "interrupted in epoch 1: no epoch was finished, so there is no checkpoint in"),
-        (False, 2, "interrupted in epoch 3: kept .*last.ckpt, of the last finished epoch"),
-        (True, 2, "interrupted during the test, after training: kept .*last.ckpt"),
-    ],
-)
-def test_an_interruption_says_where_and_what_is_kept(
-    testing: bool, finished_epochs: int, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    if finished_epochs:
-        checkpoint = RunDirectory(tmp_path).last_checkpoint
-        checkpoint.parent.mkdir()
-        checkpoint.touch()
-    state: Any = SimpleNamespace(testing=testing, current_epoch=finished_epochs, default_root_dir=str(tmp_path))
-    Interruption().on_exception(state, state, ValueError("not an interruption"))
-    assert caplog.messages == []
-    Interruption().on_exception(state, state, KeyboardInterrupt())
-    assert re.search(message, caplog.messages[0])
 
 
 @pytest.mark.real_data
