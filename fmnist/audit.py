@@ -1,25 +1,29 @@
-"""Looks for what is wrong with the data set: ``python -m fmnist.audit``, or ``... runs=[<run>,<run>]``.
+"""Look for duplicates and wrong labels in the data set.
 
-Duplicates within the training set, within the test set and between them, exact and near; and, if run directories are
-given, labels that most of their networks reject, and their accuracy on the test images that have no duplicate in the
-training set. Takes some minutes, and writes:
+  python -m fmnist.audit
+  python -m fmnist.audit runs=[<run>,<run>]
 
-  report.md                what was found, in tables, with the pictures
-  duplicates.csv           every pair that is at most 0.10 apart: numbers of the images in the official files, from 0;
-                           distance; what was done to the second to lay it over the first; labels
-  duplicates-*.png         the near pairs of train and test, within train, within test; those around the threshold
-  distances.png            how many pairs there are up to which distance
-  labels.csv               every image whose label most networks reject, the lowest mean probability of the label first
+Finds exact and near duplicates within the training set, within the test set and between them. Given run directories,
+it also finds labels that most of their networks reject, and measures their accuracy on the test images that have no
+duplicate in the training set. It takes minutes, and writes:
+
+  report.md                the findings as tables and pictures
+  duplicates.csv           all pairs that are at most 0.10 apart: indices of the images in the official files, from 0;
+                           distance; what aligns the second image with the first; labels
+  duplicates-*.png         near pairs of train and test, within train, within test, and pairs around the threshold
+  distances.png            number of pairs up to each distance
+  labels.csv               all images whose label most networks reject, the lowest mean probability of the label first
   labels-unseen.png        the first of these that no network was trained on: test and validation images
-  labels-seen.png          the first of those that some or all were trained on
+  labels-seen.png          the first of these that some or all networks were trained on
 """
 
 import logging
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from fmnist.cli import options
 from fmnist.config.errors import UserError
@@ -28,149 +32,118 @@ from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
-
-    from fmnist.data_quality.audit_report import Findings
 
 log = logging.getLogger(__name__)
 
-SHOWN = 40  # pairs or images in a gallery
+NO_RUNS = "Label issues and test accuracy are left out: no networks were given (runs=[<run>,<run>])."
 
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = options.option("run directories; their networks judge: runs=[<run>,<run>]", default=())
-    output: Path = options.option("directory for what is found", default=Path("runs/audit"))
-    data_dir: Path | None = options.option("directory of the data set, if not the project's cache", default=None)
+    runs: tuple[str, ...] = options.option("run directories whose networks vote: runs=[<run>,<run>]", default=())
+    output: Path = options.option("output directory", default=Path("runs/audit"))
+    data_dir: Path | None = options.option("directory of the data set, if not the cache", default=None)
     checkpoint: Literal["best", "last"] = options.option("of each run, best or last", default="best")
     trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
 
-def audit(options: Options) -> None:
-    """Audits, writes the files and prints the tables.
+def main(options: Options) -> None:
+    """Audits the data set, writes the files and prints the tables.
 
     Raises:
-        UserError: There is no such run, or the output directory cannot be written.
+        UserError: A run does not exist or has not finished, or the output directory cannot be written.
     """
     runs = [RunDirectory(os.path.expanduser(run)) for run in options.runs]  # noqa: PTH111 (as in fmnist.cli.options)
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("runs: a run is given twice, and its network would count twice")
     for run in runs:
-        run.read_configuration()  # a mistyped path is told before torch is imported
-    _check_writable(options.output)
+        run.read_configuration()  # reports a mistyped path before torch is imported
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.output).close()
+    except OSError as error:
+        raise UserError(f"cannot write output={options.output}: {error.strerror}") from error
 
+    import numpy as np
+    import pandas as pd
     import torch  # takes seconds
 
-    from fmnist import fetch
-    from fmnist.data.fashion_mnist import ImageDataset
-    from fmnist.data_quality import audit_report, label_issues
-    from fmnist.data_quality.overlap import Overlap
+    from fmnist.data import download
+    from fmnist.data.dataset import ImageDataset
+    from fmnist.data_quality import figures, label_issues, pairs, report
 
-    directory = fetch.fetch() if options.data_dir is None else options.data_dir
+    directory = download.fetch() if options.data_dir is None else options.data_dir
     train, test = (ImageDataset.read(directory, prefix) for prefix in ("train", "t10k"))
-    images = torch.cat([train.images, test.images])
-    verdicts, doubts = None, []
-    if runs:
-        verdicts = label_issues.ask(runs, images, directory, checkpoint=options.checkpoint, trust=options.trust)
-        doubts = label_issues.doubtful(verdicts, torch.cat([train.labels, test.labels]))
+    images, labels = torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels])
+    probabilities, trained_on = _predict(runs, images, directory, options)  # first, to report a mistake in a run early
+    issues = label_issues.find(probabilities, trained_on, labels, CLASS_NAMES)  # empty without runs
+    in_test = issues.index >= len(train)
+    issues.insert(0, "set", np.where(in_test, "test", "train"))
+    issues.insert(1, "index", issues.index - len(train) * in_test)
     log.info("looking for duplicates among %s images, which takes minutes", f"{len(images):,}")
-    found = audit_report.Findings(Overlap.of(train, test), [str(run.shown) for run in runs], verdicts, doubts)
+    duplicates = pairs.find(train, test, CLASS_NAMES)
+
+    tables = report.duplicate_tables(duplicates)
+    names = [str(run.shown) for run in runs]
+    labels_csv = None
+    if runs:
+        tables[f"labels that networks reject, of {len(runs)}"] = report.label_table(issues, trained_on.numpy())
+        correct = (probabilities.argmax(dim=2) == labels)[:, len(train) :].numpy()
+        title = "test accuracy with and without the images that have a duplicate in train"
+        tables[title] = report.accuracy_table(duplicates, correct, names)
+        votes = pd.DataFrame(issues["votes"].tolist(), issues.index, names)
+        labels_csv = pd.concat([issues.drop(columns="votes"), votes], axis=1).to_csv(index=False, float_format="%.7g")
+    pictures = figures.draw(images, duplicates, issues)
+    note = "" if runs else f"{NO_RUNS}\n\n"
+    files = {
+        "duplicates.csv": duplicates[pairs.CSV_COLUMNS].to_csv(index=False, float_format="%.5f"),
+        "labels.csv": labels_csv,
+        **pictures,
+        "report.md": report.markdown(tables, note, pictures),
+    }
+    _write(options.output, files)
+    log.info("\n%s\n\n%s%-20s %s", report.render(tables, "plain"), note, "report", options.output / "report.md")
+
+
+def _predict(
+    runs: Sequence[RunDirectory], images: "Tensor", directory: Path, options: Options
+) -> tuple["Tensor", "Tensor"]:
+    """Classifies the images of both sets with the networks of all runs.
+
+    Returns:
+        Probabilities, float32 [networks, N, num_classes], and whether a network was trained on an image, bool
+        [networks, N].
+    """
+    import torch
+
+    from fmnist.inference import trained
+
+    networks = [trained.load(run.path, options.checkpoint, options.trust) for run in runs]
+    probabilities = torch.zeros(len(runs), len(images), len(CLASS_NAMES))
+    trained_on = torch.zeros(len(runs), len(images), dtype=torch.bool)
+    for i, (run, network) in enumerate(zip(runs, networks, strict=True)):
+        config = trained.configuration(run, options.checkpoint, options.trust)
+        _, indices = trained.data(config, "train", directory).part("train")
+        trained_on[i, indices] = True
+        probabilities[i] = trained.probabilities(network, images)
+    return probabilities, trained_on
+
+
+def _write(directory: Path, files: Mapping[str, "str | Figure | None"]) -> None:
+    """Writes files by name; deletes those that are None and that an earlier audit wrote."""
     try:
-        _write(options.output, found, images)
+        for name, content in files.items():
+            if content is None:
+                (directory / name).unlink(missing_ok=True)
+            elif isinstance(content, str):
+                atomic.write(directory / name, content.encode())
+            else:
+                atomic.write_figure(directory / name, content)
     except OSError as error:
-        raise UserError(f"cannot write {options.output}: {error.strerror}") from error
-    log.info(audit_report.terminal(found))
-    log.info("\n%-20s %s", "report", options.output / "report.md")
-
-
-def _check_writable(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        raise UserError(f"cannot write output={directory}: {error.strerror}") from error
-
-
-def _write(directory: Path, found: "Findings", images: "Tensor") -> None:
-    from fmnist.data_quality import audit_figures, audit_report
-    from fmnist.data_quality.overlap import NEAR, Place
-
-    overlap = found.overlap
-    drawn = {"distances.png": (audit_figures.distances(overlap), "How many pairs there are up to which distance")}
-    near = [pair for pair in overlap.pairs if pair.distance <= NEAR]
-    for place in get_args(Place):
-        if pairs := [pair for pair in near if overlap.place(pair) == place]:
-            title = f"near duplicates, {place}: {_first(len(pairs))}"
-            figure = audit_figures.pairs(images, overlap, pairs[:SHOWN], title=title)
-            drawn[_picture(place)] = figure, title
-    if border := overlap.pairs[max(0, len(near) - SHOWN // 2) : len(near) + SHOWN // 2]:
-        title = f"the pairs around the threshold of {NEAR:.2f}"
-        drawn[_picture("threshold")] = audit_figures.pairs(images, overlap, border, title=title), title
-    for name, words, doubts in (("unseen", "no network", found.unseen), ("seen", "a network", found.seen)):
-        if doubts:
-            title = f"labels that most networks reject, of images that {words} was trained on: {_first(len(doubts))}"
-            drawn[f"labels-{name}.png"] = audit_figures.labels(images, overlap, doubts[:SHOWN], title=title), title
-
-    sometimes = ["labels.csv", "labels-unseen.png", "labels-seen.png", *map(_picture, (*get_args(Place), "threshold"))]
-    for name in sometimes:
-        if name not in drawn:
-            (directory / name).unlink(missing_ok=True)  # of an earlier audit; other files are none of ours
-    _write_duplicates(directory / "duplicates.csv", found)
-    if found.verdicts is not None:
-        _write_labels(directory / "labels.csv", found)
-    for name, (figure, _) in drawn.items():
-        atomic.write_figure(directory / name, figure)
-    pictures = {name: title for name, (_, title) in drawn.items()}
-    atomic.write(directory / "report.md", audit_report.markdown(found, pictures).encode())  # last: the others are there
-
-
-def _picture(place: str) -> str:
-    return f"duplicates-{place.replace(' ', '-')}.png"
-
-
-def _write_duplicates(path: Path, found: "Findings") -> None:
-    overlap = found.overlap
-    labels = overlap.labels.tolist()
-    exact = {position: number for number, group in enumerate(overlap.groups) for position in group}
-    header = ["set", "index", "other_set", "other_index", "distance", "exact", "mirrored", "down", "right"]
-    rows = (
-        [
-            *overlap.image(pair.first),
-            *overlap.image(pair.second),
-            f"{pair.distance:.5f}",
-            int(pair.first in exact and exact[pair.first] == exact.get(pair.second)),
-            int(pair.view.mirrored),
-            pair.view.down,
-            pair.view.right,
-            CLASS_NAMES[labels[pair.first]],
-            CLASS_NAMES[labels[pair.second]],
-        ]
-        for pair in overlap.pairs
-    )
-    atomic.write_csv(path, [*header, "label", "other_label"], rows)
-
-
-def _write_labels(path: Path, found: "Findings") -> None:
-    header = ["set", "index", "label", "probability", "suggestion", "suggestion_probability", "rejected_by"]
-    rows = (
-        [
-            *found.overlap.image(doubt.position),
-            CLASS_NAMES[doubt.label],
-            f"{doubt.probability:.7g}",
-            CLASS_NAMES[doubt.suggestion],
-            f"{doubt.suggestion_probability:.7g}",
-            doubt.rejected,
-            doubt.seen,
-            *(CLASS_NAMES[vote] for vote in doubt.votes),
-        ]
-        for doubt in found.doubts
-    )
-    atomic.write_csv(path, [*header, "trained_on_by", *found.runs], rows)
-
-
-def _first(count: int) -> str:
-    return f"all {count}" if count <= SHOWN else f"the first {SHOWN} of {count:,}"
+        raise UserError(f"cannot write {directory}: {error.strerror}") from error
 
 
 if __name__ == "__main__":
-    options.run(audit, Options)
+    options.run(main, Options)
