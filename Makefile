@@ -58,16 +58,17 @@ test: data ## run the tests that take about eight minutes on two cores
 test-all: test ## run the slow tests and those that need a browser, too
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-lint: setup ## check style
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: setup ## check style, and that no room imports one above it
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 
 types: setup ## check types
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
-format: setup ## bring the code into shape
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+format: setup ## format the code
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 torture: data ## kill runs in two hundred ways, continue them, and compare (takes a quarter of an hour); ARGS="kills=<number>"
 	$(BIN)/python -m tests.torture $(ARGS)
@@ -91,7 +92,7 @@ demo: setup-extras ## open a page on which to try a network on pictures; RUN=<ru
 	$(BIN)/python -m fmnist.demo host=$(HOST) $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))
 
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> HOST=<address> PORT=<port>
-	$(BIN)/tensorboard --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
+	$(BIN)/python -m tensorboard.main --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
 
 doctor: ## say what would go wrong here, and how to mend it; installs nothing
 	@python=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); $${python:-python3} -m fmnist.doctor $(ARGS)
@@ -105,5 +106,5 @@ lock: ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm $(LOCK) --output-file requirements-extras.lock
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './runs/*' -prune -exec rm -rf {} +

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.process import ROOT
-from fmnist.sweeps.tables import Table
 
 PUBLISHED = ROOT / "benchmarks/published.csv"
 OURS, THEIRS = "#c43c00", "#1f4e8c"  # they differ also to the colour-blind, and in print
@@ -55,7 +54,7 @@ def published(path: Path = PUBLISHED) -> list[Point]:
         ]
 
 
-def table(path: Path = PUBLISHED) -> Table:
+def table(path: Path = PUBLISHED) -> list[list[str]]:
     """What others have published, for the document; the letters are those in the figure."""
     header = ["", "network", "test accuracy", "parameters", "time", "epoch chosen on the test set", "data", "source"]
     with path.open(newline="") as file:

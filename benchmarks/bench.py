@@ -27,7 +27,7 @@ IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboar
 LOAD = """
 import timeit
 from fmnist.data import ImageDataset
-from fmnist.fetch import CACHE
+from fmnist.data.download import CACHE
 print(timeit.repeat(lambda: [ImageDataset.read(CACHE, prefix) for prefix in ("train", "t10k")], number=1, repeat=2)[1])
 """  # the second time: the first fills the file cache
 VAL_SHARE = 12  # one image in twelve is for validation: 5,000 of 60,000

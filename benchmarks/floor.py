@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.peer import Settings, main
-from fmnist.data.fashion_mnist import ImageDataset
-from fmnist.fetch import CACHE
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.download import CACHE
 from fmnist.networks.cnn import CNN
 from fmnist.training import speed
 

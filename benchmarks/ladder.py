@@ -17,8 +17,8 @@ from benchmarks.report import fill
 from fmnist import results
 from fmnist.cli.program import report_user_errors
 from fmnist.config.errors import UserError
+from fmnist.runs.tables import format_table
 from fmnist.sweeps.measurement import Summary, summaries
-from fmnist.sweeps.tables import Table, markdown_rows
 
 FIGURE = ROOT / "docs/accuracy.png"
 README, DOCUMENT, EXPERIMENTS = ROOT / "README.md", ROOT / "docs/accuracy.md", ROOT / "conf/experiment"
@@ -56,7 +56,7 @@ def measured(paths: Iterable[Path] = (KEPT,)) -> dict[str, Summary]:
     return found
 
 
-def ladder(found: Mapping[str, Summary]) -> Table:
+def ladder(found: Mapping[str, Summary]) -> list[list[str]]:
     """The README's table: what each experiment reaches, in what time."""
     names = [name for name in LADDER if name in found]
     header, *rows = results.table([found[name] for name in names])
@@ -64,7 +64,7 @@ def ladder(found: Mapping[str, Summary]) -> Table:
     return [[cell, *row[1:]] for cell, row in zip(first, [header, *rows], strict=True)]
 
 
-def records(found: Mapping[str, Summary]) -> Table:
+def records(found: Mapping[str, Summary]) -> list[list[str]]:
     """Time to accuracy."""
     header = ["test accuracy", "seconds", "floor epochs", "mean ± sd", "runs", "parameters", "recipe"]
     rows = []
@@ -103,9 +103,9 @@ def header_line(summary: Summary) -> str:
 
 def documents(found: Mapping[str, Summary]) -> dict[Path, str]:
     """What the documents have to say."""
-    table = "\n".join(markdown_rows(ladder(found), words=1))
-    record = "\n".join(markdown_rows(records(found), words=1))
-    others = "\n".join(markdown_rows(accuracy_figure.table(), words=8))
+    table = format_table(ladder(found), "pipe")
+    record = format_table(records(found), "pipe")
+    others = format_table(accuracy_figure.table(), "pipe", words=8)
     document = DOCUMENT.read_text()
     for name, content in {"ladder": table, "record": record, "published": others}.items():
         document = fill(document, content, name)

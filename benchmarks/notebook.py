@@ -14,7 +14,7 @@ from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 
 from benchmarks.peer import Settings, main
-from fmnist.fetch import CACHE
+from fmnist.data.download import CACHE
 
 
 class Network(nn.Module):

@@ -27,7 +27,7 @@ from torchvision.datasets import FashionMNIST
 
 from benchmarks.notebook import Network
 from benchmarks.peer import Settings, main
-from fmnist.fetch import CACHE
+from fmnist.data.download import CACHE
 
 
 class LitClassifier(LightningModule):

@@ -1,14 +1,15 @@
-"""Makes a table of finished runs: ``python -m fmnist.results runs=runs``.
+"""Compare finished runs in a table: mean and standard deviation over seeds.
 
-Runs of one recipe, which differ in nothing but their seed, make a row: parameters, seconds of training, accuracy on the
-validation and the test set, mean and standard deviation over the runs. Recipes are to be chosen by the validation set;
-who chooses by the test set's column has no figure left to report.
+  python -m fmnist.results runs=runs
 
-Of several runs of one recipe and one seed, such as a run and its reproduction, one counts: that with the most figures,
-of those the first that was begun. If another's figures differ, a line below the table says so.
+A row shows the runs of one recipe, which differ only in their seed: parameters, seconds of training, accuracy on the
+validation and the test set. Choose recipes by the validation set: to choose by the test set leaves no unbiased result.
 
-With keep=<directory> each run that counts is kept there as a small JSON file, which can be committed, and read again in
-the place of the run: metrics, configuration, commit, versions, machine.
+If a recipe and seed was run several times, one run counts: the one with the most metrics, of those the earliest. A line
+below the table names the others whose metrics differ.
+
+keep=<directory> saves each counted run as a small JSON file, which can be committed and read again instead of the run:
+metrics, configuration, commit, versions, machine.
 """
 
 import logging
@@ -20,51 +21,52 @@ from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, create
 from fmnist.runs.run_directory import RunDirectory
+from fmnist.runs.tables import escape, format_table
 from fmnist.sweeps.measurement import Measurement, Summary, summaries
 from fmnist.sweeps.ranking import Statistic
-from fmnist.sweeps.tables import Table, aligned, escaped, markdown_rows
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = options.option("run directories, kept JSON files, or directories that hold some of them")
-    keep: Path | None = options.option("directory to keep a JSON file of each run in", default=None)
+    runs: tuple[str, ...] = options.option("run directories, kept JSON files, or directories with some of them")
+    keep: Path | None = options.option("directory to save a JSON file of each run in", default=None)
     output: Path | None = options.option("Markdown file to write the table to", default=None)
 
 
-def main(options: Options) -> None:
-    """Prints the table, and writes what was asked for.
+def main(given: Options) -> None:
+    """Prints the table and writes the requested files.
 
     Raises:
         UserError: There is no finished run, or something cannot be read or written.
     """
-    measurements = [measurement for path in options.runs for measurement in read(Path(path))]
+    measurements = [measurement for path in given.runs for measurement in read(Path(path))]
     if not measurements:
-        raise UserError(f"no finished run in {', '.join(options.runs)}")
+        raise UserError(f"no finished run in {', '.join(given.runs)}")
     recipes = summaries(measurements)
-    if options.keep:
+    if given.keep:
         kept = [run for recipe in recipes for run in recipe.runs]
-        keep(kept, options.keep)
-        log.info("kept %d files in %s", len(kept), options.keep)
-    rows, common = table(recipes), shared(recipes)
+        keep(kept, given.keep)
+        log.info("kept %d files in %s", len(kept), given.keep)
+    common = shared(recipes)
     heading = [f"all with {' '.join(common)}", ""] if common else []
-    notes = [line for recipe in recipes for line in ambiguous(recipe)]
+    notes = [line for recipe in recipes for line in uncounted(recipe)]
     below = ["", *notes] if notes else []
-    figures = aligned([row[1:] for row in rows], words=0)  # recipes may be long: at the end
-    lines = [f"{line}  {recipe}" for line, (recipe, *_) in zip(figures, rows, strict=True)]
+    rows = table(recipes)
+    numbers = format_table([row[1:] for row in rows], "plain", words=0).splitlines()
+    lines = [f"{line}  {row[0]}" for line, row in zip(numbers, rows, strict=True)]  # recipes may be long: last
     log.info("\n".join([*heading, *lines, *below]))
-    if options.output:
-        lines = [*map(escaped, heading), *markdown_rows(rows, words=1), *map(escaped, below), ""]
+    if given.output:
+        lines = [*map(escape, heading), format_table(table(recipes), "pipe"), *map(escape, below), ""]
         try:
-            atomic.write(options.output, "\n".join(lines).encode())
+            atomic.write(given.output, "\n".join(lines).encode())
         except OSError as error:
-            raise UserError(f"cannot write output={options.output}: {error.strerror}") from error
+            raise UserError(f"cannot write output={given.output}: {error.strerror}") from error
 
 
 def read(path: Path) -> Iterator[Measurement]:
-    """The finished runs in a directory at any depth, and those that JSON files in it were kept of.
+    """The finished runs in a directory at any depth, and those of which it keeps JSON files.
 
     Raises:
         UserError: There is no such path, or it is damaged.
@@ -76,7 +78,7 @@ def read(path: Path) -> Iterator[Measurement]:
         return
     for metrics in sorted(path.glob("**/metrics.json")):
         run = RunDirectory(metrics.parent)
-        if run.hydra.is_dir():  # else an evaluation
+        if run.hydra.is_dir():  # otherwise it belongs to an evaluation
             yield Measurement.of_run(run)
     for kept in sorted(path.glob("*-seed*.json")):
         yield Measurement.read(kept)
@@ -86,16 +88,16 @@ def keep(measurements: Iterable[Measurement], directory: Path) -> None:
     """Writes a JSON file of each run.
 
     Raises:
-        UserError: A file would have to hold two runs, or cannot be written.
+        UserError: Two runs would share a file, or a file cannot be written.
     """
     files: dict[Path, Measurement] = {}
     try:
         for measurement in measurements:
             path = directory / file_name(measurement)
-            there = Measurement.read(path) if path.exists() else files.get(path, measurement)
-            if there != measurement:
+            existing = Measurement.read(path) if path.exists() else files.get(path, measurement)
+            if existing != measurement:
                 raise UserError(
-                    f"{path} would be the file of two runs, begun {_begun(there)} and {_begun(measurement)}; "
+                    f"{path} would be the file of two runs, started {_start(existing)} and {_start(measurement)}; "
                     "keep them in different directories"
                 )
             files[path] = measurement
@@ -107,37 +109,37 @@ def keep(measurements: Iterable[Measurement], directory: Path) -> None:
 
 
 def file_name(measurement: Measurement) -> str:
-    """Of the JSON file that is kept of a run."""
+    """Name of the JSON file of a run."""
     name = "+".join(measurement.recipe).removeprefix("experiment=") or "defaults"
     return f"{create.directory_name(name)}-seed{measurement.seed}.json"
 
 
-def ambiguous(recipe: Summary) -> list[str]:
-    """A line for each run that does not count, and has other figures than that of its seed which does."""
+def uncounted(recipe: Summary) -> list[str]:
+    """A line for each run that does not count although its metrics differ from the counted run of its seed."""
     counted = {run.seed: run for run in recipe.runs}
     name = " ".join(recipe.recipe) or "the defaults"
     return [
-        f"{name}, seed {run.seed}: the run begun {_begun(counted[run.seed])} counts, "
-        f"and that begun {_begun(run)} does not, whose figures are others"
+        f"{name}, seed {run.seed}: the run started {_start(counted[run.seed])} counts; the one started "
+        f"{_start(run)} has different metrics and does not"
         for run in recipe.others
     ]
 
 
-def _begun(run: Measurement) -> str:
+def _start(run: Measurement) -> str:
     return run.start or "at an unknown time"
 
 
-def table(recipes: Sequence[Summary]) -> Table:
-    """A header, and a row for each recipe, without what is shared by all."""
+def table(recipes: Sequence[Summary]) -> list[list[str]]:
+    """A header, and a row per recipe without the overrides that all share."""
     common = shared(recipes)
-    accuracies = ["validation accuracy", "test accuracy"]
-    header = ["recipe", "parameters", "seconds", "floor epochs", *accuracies, "runs", "commit"]
+    with_floor = any(recipe.floors is not None for recipe in recipes)
+    header = ["recipe", "parameters", "seconds", *(["floor epochs"] if with_floor else [])]
     rows = [
         [
             " ".join(text for text in recipe.recipe if text not in common) or "the defaults",
             f"{recipe.parameters:,}" if recipe.parameters else "-",
             f"{recipe.seconds:,.0f}" if recipe.seconds else "-",
-            f"{recipe.floors:,.0f}" if recipe.floors else "-",
+            *([f"{recipe.floors:,.0f}" if recipe.floors else "-"] if with_floor else []),
             percent(recipe.statistic("val/acc")),
             percent(recipe.statistic("test/acc")),
             str(len(recipe.runs)),
@@ -145,10 +147,7 @@ def table(recipes: Sequence[Summary]) -> Table:
         ]
         for recipe in recipes
     ]
-    if all(recipe.floors is None for recipe in recipes):
-        for row in [header, *rows]:
-            del row[3]
-    return [header, *rows]
+    return [[*header, "validation accuracy", "test accuracy", "runs", "commit"], *rows]
 
 
 def shared(recipes: Sequence[Summary]) -> list[str]:

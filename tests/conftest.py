@@ -4,7 +4,6 @@ import logging
 import os
 import runpy
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,10 +26,12 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from torch import Tensor, nn
 
-from fmnist import build, export
+from fmnist import build
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.download import CACHE, fetch
+from fmnist.inference import export_formats
 from fmnist.runs.run_directory import RunDirectory
+from tests import fork_server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,18 +101,36 @@ class Outcome:
     err: str
 
 
-def run_command(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300, **environment: str) -> Outcome:
-    """Runs ``python <arguments>`` in a process of its own."""
-    process = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-    return Outcome(process.returncode, process.stdout, process.stderr)
+def run_command(
+    *arguments: str | Path, cwd: Path = ROOT, timeout: float = 300, cold: bool = False, **environment: str
+) -> Outcome:
+    """Runs ``python <arguments>`` in its own process.
+
+    Args:
+        arguments: Of the interpreter.
+        cwd: Working directory.
+        timeout: Seconds.
+        cold: Starts a fresh interpreter: for interpreter options, and where it matters what is imported when.
+        environment: Added to this process's environment variables.
+    """
+    command, environ = list(map(str, arguments)), {**os.environ, **environment}
+    if cold:
+        result = subprocess.run(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(result.returncode, result.stdout, result.stderr)
+    process = fork_server.Popen(command, cwd=cwd, env=environ)
+    try:
+        out, err = process.communicate(timeout)
+    finally:
+        process.kill()
+    return Outcome(process.returncode, out, err)
 
 
 def wait_until(true: Callable[[], object], what: str, *, seconds: float = 120) -> None:
@@ -122,21 +141,13 @@ def wait_until(true: Callable[[], object], what: str, *, seconds: float = 120) -
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts ``python train.py <overrides>`` in a process of its own, to be sent a signal; it is killed in the end."""
+def start(tmp_path: Path) -> Iterator[Callable[..., fork_server.Popen]]:
+    """Starts ``python train.py <overrides>``, to send it a signal; kills it at the end of the test."""
     processes = []
 
-    def call(*overrides: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "train.py", *overrides],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    def call(*overrides: str, **environment: str) -> fork_server.Popen:
+        command = [str(ROOT / "train.py"), *overrides]
+        process = fork_server.Popen(command, cwd=tmp_path, env={**os.environ, **environment})
         processes.append((process, threading.Timer(300, process.kill)))
         processes[-1][1].start()
         return process
@@ -235,7 +246,7 @@ def export_difference(network: nn.Module, kind: str, images: Tensor) -> float:
 
     Args:
         network: Freshly made; batch norm learns of the first 50 images.
-        kind: Of file, see ``fmnist.export``.
+        kind: Of file, see ``export_formats.FORMATS``.
         images: The others are those that it is asked of.
     """
     if kind == "onnx":
@@ -244,7 +255,7 @@ def export_difference(network: nn.Module, kind: str, images: Tensor) -> float:
     network.to(memory_format=torch.channels_last)
     network(images[:50])
     network.eval()
-    file, given = export.KINDS[kind], images[50:]
+    file, given = export_formats.FORMATS[kind], images[50:]
     with torch.no_grad():
         expected = network(given).softmax(dim=1)
-    return export.check(file.file, file.read(file.write(export.capture(network))), given, expected)
+    return export_formats.check(file.file, file.read(file.write(export_formats.capture(network))), given, expected)

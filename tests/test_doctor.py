@@ -256,14 +256,14 @@ def test_a_failing_check_does_not_stop_the_others(
 
 def test_a_broken_torch_is_reported(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
-    outcome = run_command("-m", "fmnist.doctor", f"runs={tmp_path}", PYTHONPATH=str(tmp_path))
+    outcome = run_command("-m", "fmnist.doctor", f"runs={tmp_path}", cold=True, PYTHONPATH=str(tmp_path))
     assert (outcome.code, outcome.err) == (1, "")
     assert list(marks(outcome.out)) == SUBJECTS
     assert "check failed: OSError: libcudart.so.13: cannot open shared object file  ->  make clean" in outcome.out
 
 
 def test_it_runs_without_any_installed_package() -> None:
-    outcome = run_command("-S", "-m", "fmnist.doctor")
+    outcome = run_command("-S", "-m", "fmnist.doctor", cold=True)
     assert (outcome.code, outcome.err) == (1, "")
     assert list(marks(outcome.out)) == SUBJECTS
     assert "missing: torch, torchvision, lightning and" in outcome.out

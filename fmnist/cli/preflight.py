@@ -168,6 +168,6 @@ def _release_workers(me: ProcessInfo) -> None:
 
 
 def _print_report(sweep: RunDirectory) -> None:
-    from fmnist import report
+    from fmnist.sweeps import report  # imports tabulate only when a sweep ends
 
     print(report.write(sweep.path))

@@ -1,7 +1,4 @@
-"""What a finished run has come to, small enough to keep: read from its directory, or from the JSON file kept of it.
-
-Imported without torch.
-"""
+"""Results of finished runs, small enough to commit: from run directories or kept JSON files. Imported without torch."""
 
 import dataclasses
 import json
@@ -19,26 +16,26 @@ from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import sweep_directory
 from fmnist.sweeps.ranking import SEED, Statistic
 
-# Overrides that do not belong to a recipe: whatever they are, training is the same.
-_NO_PART = (SEED, "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
-# What figures depend on, of a run's manifest.
+# Overrides that do not change the training.
+_IRRELEVANT = (SEED, "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
+# Parts of the manifest that the results depend on.
 _CONDITIONS = ("command", "start", "commit", "dirty", "python", "platform", "processor", "cores", "threads", "gpu")
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hydra-core")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run.
+    """One finished run.
 
     Attributes:
-        recipe: Its overrides but for the seed, as they are typed; none if all is as by default.
-        seed: Of everything random in it.
-        parameters: How many were trained; None of a run that did not write it down.
-        seconds: From the first training step to the end of training, validation left out; the same.
+        recipe: Its overrides without the seed, as typed; empty for the defaults.
+        seed: Its seed.
+        parameters: Number of trained parameters, if the manifest has it.
+        seconds: Training time without validation, if the manifest has it.
         metrics: As in metrics.json.
-        configuration: All of it, resolved.
-        manifest: What the figures depend on, see ``fmnist.runs.manifest``.
-        floor: Seconds that an epoch of ``benchmarks/floor.py`` took right before; None if nobody measured it.
+        configuration: Complete and resolved.
+        manifest: What the results depend on, see ``fmnist.runs.manifest``.
+        floor: Seconds that an epoch of ``benchmarks/floor.py`` took right before; None if it was not measured.
     """
 
     recipe: Sequence[str]
@@ -55,17 +52,17 @@ class Measurement:
         """Reads the directory of a finished run.
 
         Raises:
-            UserError: It is none, or damaged.
+            UserError: It is not one, or it is damaged.
         """
         planned, configuration = run.read_configuration(), resume.configuration(run)
         manifest = run.read_manifest() or {}
         versions = manifest.get("packages") or {}
         names = ((text, sweep_directory.name_and_value(text)[0]) for text in sweep_directory.typed_overrides(run))
-        typed = [text for text, name in names if name.partition(".")[0] not in _NO_PART]
+        recipe = [text for text, name in names if name.partition(".")[0] not in _IRRELEVANT]
         if configuration.trainer.max_epochs != planned.trainer.max_epochs:
-            typed.append(f"trainer.max_epochs={configuration.trainer.max_epochs} (when resumed)")
+            recipe.append(f"trainer.max_epochs={configuration.trainer.max_epochs} (when resumed)")
         return cls(
-            recipe=typed,
+            recipe=recipe,
             seed=configuration.seed,
             parameters=manifest.get("parameters"),
             seconds=manifest.get("training_seconds"),
@@ -83,28 +80,27 @@ class Measurement:
             UserError: The file holds something else.
         """
         try:
-            result = cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{path} holds no measurement: {error}") from error
-        return result
-
-    @property
-    def start(self) -> str:
-        """When it was begun, in a form that sorts; nothing if that is not known."""
-        return self.manifest.get("start") or ""
 
     def write(self, path: Path) -> None:
         atomic.write_json(path, dataclasses.asdict(self))
 
+    @property
+    def start(self) -> str:
+        """When it started, in a form that sorts; empty if unknown."""
+        return self.manifest.get("start") or ""
+
 
 @dataclass(frozen=True)
 class Summary:
-    """Runs of one recipe, which differ in nothing but their seed.
+    """Runs of one recipe that differ only in their seed.
 
     Attributes:
-        recipe: As a run has it.
-        runs: One of each seed, in their order: who trains with one seed twice knows no more for it.
-        others: What is not counted and has other figures than the run of its seed that is.
+        recipe: See ``Measurement``.
+        runs: One per seed, in the order of the seeds.
+        others: Runs of the same seeds that are not counted although their metrics differ.
     """
 
     recipe: Sequence[str]
@@ -121,12 +117,12 @@ class Summary:
 
     @property
     def floors(self) -> float | None:
-        """Seconds in epochs of the floor."""
+        """Training time in epochs of the floor."""
         return _mean(run.seconds / run.floor if run.seconds and run.floor else None for run in self.runs)
 
     @property
     def commits(self) -> list[str]:
-        """Of the source that the runs were made from, in short, with a + if it was not as committed."""
+        """Short commits of the runs, with a + for uncommitted changes."""
         return list(dict.fromkeys(_commit(run.manifest) for run in self.runs))
 
     def statistic(self, metric: str) -> Statistic | None:
@@ -136,23 +132,22 @@ class Summary:
 
 
 def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
-    """Brings together what was trained in the same way, the shortest training first.
+    """Groups runs by recipe and configuration, shortest training first.
 
-    Runs of one name whose configurations differ are told apart, since a recipe's file may have been changed. Of several
-    runs of one seed one counts.
+    Runs of one recipe whose configurations differ stay apart: the experiment's file may have changed in between.
     """
     groups: dict[str, list[Measurement]] = {}
     for measurement in measurements:
-        configuration = {name: value for name, value in measurement.configuration.items() if name not in _NO_PART}
+        configuration = {name: value for name, value in measurement.configuration.items() if name not in _IRRELEVANT}
         configuration["data"] = {**configuration["data"], "seed": None, "data_dir": None}
         key = json.dumps([list(measurement.recipe), configuration], sort_keys=True)
         groups.setdefault(key, []).append(measurement)
-    made = [_summary(runs) for runs in groups.values()]
-    return sorted(made, key=lambda summary: (summary.seconds is None, summary.seconds or 0.0, list(summary.recipe)))
+    found = [_summarize(runs) for runs in groups.values()]
+    return sorted(found, key=lambda summary: (summary.seconds is None, summary.seconds or 0.0, list(summary.recipe)))
 
 
-def _summary(runs: Sequence[Measurement]) -> Summary:
-    """Of several runs of one seed that with the most figures counts, of those the first that was begun."""
+def _summarize(runs: Sequence[Measurement]) -> Summary:
+    """Of several runs of one seed, the one with the most metrics counts; of those, the first that was started."""
     counted: dict[int, Measurement] = {}
     others = []
     for run in sorted(runs, key=lambda run: (run.seed, -len(run.metrics), run.start)):

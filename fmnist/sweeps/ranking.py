@@ -1,7 +1,7 @@
-"""The settings of a sweep, best first. Imported without torch.
+"""Ranks the settings of a sweep. Imported without torch.
 
-A setting is what jobs have in common that differ in nothing but their seed. It is judged by the mean of the monitored
-metric over its runs; the test set has no say in it.
+A setting is a combination of swept values; its jobs differ only in their seed. It is ranked by the mean of the
+monitored metric; the test set is not used.
 """
 
 import math
@@ -20,10 +20,10 @@ _DEFAULT: tuple[tuple[str, Mode], int] = ("val/acc", "max"), 0
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and spread of some runs."""
+    """Mean and standard deviation over runs."""
 
     mean: float
-    sd: float | None  # of the sample, with n - 1; None of one run
+    sd: float | None  # sample standard deviation; None for one run
     count: int
 
     @classmethod
@@ -32,8 +32,8 @@ class Statistic:
             return None
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
-    def error_beside(self, other: "Statistic") -> float:
-        """Standard error of the difference of two means; nan if that cannot be told of so few runs."""
+    def standard_error(self, other: "Statistic") -> float:
+        """Standard error of the difference of two means; NaN if one of them has a single run."""
         if self.sd is None or other.sd is None:
             return math.nan
         return math.hypot(self.sd / math.sqrt(self.count), other.sd / math.sqrt(other.count))
@@ -41,7 +41,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Setting:
-    values: tuple[str, ...]  # of the swept parameters, in their order
+    values: tuple[str, ...]  # of the swept parameters
     jobs: list[Job]
     metric: str
 
@@ -51,37 +51,37 @@ class Setting:
 
     @property
     def figures(self) -> list[float]:
-        """The metric of each run that has it."""
-        return self.of(self.metric)
+        """The metric of each finished run that has it."""
+        return self._metric(self.metric)
 
     @cached_property
     def score(self) -> Statistic | None:
-        """None if a finished run lacks the metric, or has one that is not finite: a mean of the rest would flatter."""
+        """None if the metric of a finished run is missing or not finite: the mean of the rest would flatter."""
         return Statistic.of(self.figures) if len(self.figures) == len(self.finished) else None
 
     @property
     def test(self) -> Statistic | None:
-        """Accuracy on the test set: to be looked at for the best setting alone, since to compare is to choose."""
-        return Statistic.of(self.of("test/acc"))
+        """Accuracy on the test set, to be shown for the best setting only."""
+        return Statistic.of(self._metric("test/acc"))
 
     @property
     def seconds(self) -> Statistic | None:
-        """Of a finished run."""
+        """Seconds per finished run."""
         return Statistic.of([job.seconds for job in self.finished if job.seconds is not None])
 
-    def of(self, metric: str) -> list[float]:
+    def _metric(self, metric: str) -> list[float]:
         return [job.metrics[metric] for job in self.finished if metric in job.metrics]
 
 
 @dataclass(frozen=True)
 class Ranking:
-    parameters: list[str]  # what was swept, but for the seed
-    values: list[list[str]]  # of each of them, once, in the order in which they were planned
-    seeds: int  # how many there are among the jobs; 0 if they were not swept
+    parameters: list[str]  # swept, without the seed
+    values: list[list[str]]  # distinct values of each parameter, in the planned order
+    seeds: int  # number of seeds; 0 if the seed was not swept
     metric: str
     mode: Mode
-    settings: list[Setting]  # best first, those that cannot be judged last
-    otherwise: int  # settings that are judged by another metric of their own
+    settings: list[Setting]  # best first, those without a score last
+    otherwise: int  # settings that monitor another metric
 
     @property
     def judged(self) -> list[tuple[Setting, Statistic]]:
@@ -94,30 +94,30 @@ class Ranking:
 
     @property
     def tied(self) -> list[Setting]:
-        """Settings within two standard errors of the best: with other seeds, one of them might have been the best."""
+        """Settings within two standard errors of the best: other seeds might have ranked one of them first."""
         if not self.judged:
             return []
         (_, best), *others = self.judged
-        return [setting for setting, score in others if abs(best.mean - score.mean) <= 2 * best.error_beside(score)]
+        return [setting for setting, score in others if abs(best.mean - score.mean) <= 2 * best.standard_error(score)]
 
     @property
     def single(self) -> bool:
-        """Whether there are settings to choose among, and no more than one run of any."""
+        """Whether there are several settings with one run each."""
         return len(self.judged) > 1 and all(score.count == 1 for _, score in self.judged)
 
     @property
     def runs(self) -> int:
-        """Those that have the metric."""
+        """Number of runs that have the metric."""
         return sum(len(setting.figures) for setting in self.settings)
 
     def name(self, parameter: str) -> str:
-        """The last part of a parameter's name, if that says which it is."""
+        """The last part of a parameter's name if it is unambiguous, otherwise the whole name."""
         last = [other.rpartition(".")[2] for other in self.parameters]
         short = parameter.rpartition(".")[2]
         return short if last.count(short) == 1 else parameter
 
 
-def of(jobs: Sequence[Job]) -> Ranking:
+def rank(jobs: Sequence[Job]) -> Ranking:
     swept = differing(job.overrides for job in jobs)
     parameters = [name for name in swept if name != SEED]
     groups: dict[tuple[str, ...], list[Job]] = {}
@@ -125,9 +125,8 @@ def of(jobs: Sequence[Job]) -> Ranking:
         if job.overrides:
             groups.setdefault(tuple(job.overrides.get(name, "") for name in parameters), []).append(job)
 
-    # Seeds do not change what a run is judged by: one configuration of each group tells.
+    # The seed does not change the monitored metric: one configuration per setting is enough.
     scores = Counter(score for group in groups.values() for score in [_score(group)] if score)
-    # Without any configuration nothing was run, and whatever is named here ranks nothing.
     (metric, mode), most = scores.most_common(1)[0] if scores else _DEFAULT
 
     def place(setting: Setting) -> float:
@@ -151,7 +150,7 @@ def _score(jobs: Sequence[Job]) -> tuple[str, Mode] | None:
 
 
 def number(text: str) -> float | None:
-    """A parameter's value as a number; None if it is a word."""
+    """A parameter's value as a finite number, or None."""
     try:
         value = float(text)
     except ValueError:
@@ -160,7 +159,7 @@ def number(text: str) -> float | None:
 
 
 def short(text: str) -> str:
-    """A parameter's value where there is little room."""
+    """A parameter's value, shortened."""
     value = number(text)
     if value is not None and len(text) > 8:
         return f"{value:.4g}"

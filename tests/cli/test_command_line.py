@@ -1,7 +1,6 @@
 """The command line of train.py: a mistake ends with one line and changes nothing; help needs no torch."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from fmnist.config.suggestion import did_you_mean
+from tests import fork_server
 from tests.conftest import ROOT, Outcome, one_line, run_command
 
 TrainHere = Callable[..., Outcome]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 
 
 def everything_in(directory: Path) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ def test_mistake_ends_with_one_line_and_creates_no_directory(
 
 
 def test_mistyped_override_is_reported_before_torch_is_imported(tmp_path: Path) -> None:
-    outcome = run_command("-X", "importtime", ROOT / "train.py", "lr=0.1", cwd=tmp_path)
+    outcome = run_command("-X", "importtime", ROOT / "train.py", "lr=0.1", cwd=tmp_path, cold=True)
     lines = outcome.err.splitlines()
     assert outcome.code == 1
     assert [line for line in lines if not line.startswith("import time:")] == [
@@ -101,7 +101,7 @@ def test_traceback_is_printed_on_request(mistake: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--help", "--cfg=job"])
 def test_help_and_configuration_need_no_torch(option: str, tmp_path: Path) -> None:
-    outcome = run_command("-X", "importtime", ROOT / "train.py", option, cwd=tmp_path)
+    outcome = run_command("-X", "importtime", ROOT / "train.py", option, cwd=tmp_path, cold=True)
     assert outcome.code == 0
     assert "torch.nn" not in outcome.err
     assert "batch_size: 100" in outcome.out

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist import build
 from fmnist.config.errors import UserError
-from fmnist.config.instantiate import GROUPS
 from fmnist.config.monitor import monitored
+from fmnist.config.settings import GROUPS
 from fmnist.config.suggestion import keys
 from fmnist.data.files import SHA256
 from fmnist.runs.run_directory import RunDirectory

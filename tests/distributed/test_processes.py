@@ -25,6 +25,7 @@ from fmnist.distributed.process_info import ProcessInfo
 from fmnist.inference import trained
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
+from tests import fork_server
 from tests.conftest import ROOT, Outcome, free_port, one_line, run_command
 from tests.torture import different, outcome
 
@@ -326,7 +327,7 @@ LONG = [*TWO, "trainer.max_epochs=1000", "trainer.limit_train_batches=20", "trai
 @pytest.mark.real_data
 @pytest.mark.parametrize("victim", ["worker", "rank 0", "Ctrl-C"])
 def test_all_processes_end_if_one_dies(
-    victim: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    victim: str, start: Callable[..., fork_server.Popen], tmp_path: Path
 ) -> None:
     run = RunDirectory(tmp_path / "run")
     process = start(*LONG, f"hydra.run.dir={run.path}")
@@ -388,7 +389,7 @@ def test_port_in_use_is_reported_in_one_line(composed: Composed, tmp_path: Path)
 
 @pytest.mark.real_data
 def test_dead_process_of_a_launcher_ends_the_run_in_one_line(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    start: Callable[..., fork_server.Popen], tmp_path: Path
 ) -> None:
     run = RunDirectory(tmp_path / "run")
     port = str(free_port())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmnist.sweeps import sweep_directory
+from tests import fork_server
 from tests.conftest import ROOT, Outcome, free_port, one_line, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics, wait_for_checkpoints
 
@@ -20,7 +21,7 @@ pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs make setup
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 RAY = str(Path(sys.executable).with_name("ray"))
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 SWEEP = ["-m", "experiment=smoke", "dashboard=none", "threads=1", "seed=1,2,3,4", "hydra.sweep.dir=sweep"]
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import fork_server
 from tests.conftest import ROOT, Outcome, free_port, one_line, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics, wait_for_checkpoints
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs make setup-extras")
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 SWEEP = ["-m", "experiment=smoke", "dashboard=none", "seed=1,2", "hydra.sweep.dir=sweep"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 

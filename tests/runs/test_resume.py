@@ -6,7 +6,6 @@
 import shlex
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist.runs.run_directory import RunDirectory
+from tests import fork_server
 from tests.cli.test_command_line import everything_in
 from tests.conftest import ROOT, Outcome, one_line, run_command
 from tests.torture import different, outcome
@@ -22,7 +22,7 @@ from tests.torture import different, outcome
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 SMOKE = ["experiment=smoke", "threads=1", "dashboard=none"]
 
 

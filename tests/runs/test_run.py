@@ -4,7 +4,6 @@ import json
 import math
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +17,13 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
+from tests import fork_server
 from tests.conftest import ROOT, Outcome, run_command
 
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 NAMES = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc")}
 
 

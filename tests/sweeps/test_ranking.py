@@ -51,7 +51,7 @@ figures = st.dictionaries(
 
 @given(figures)
 def test_settings_are_ranked_by_their_mean_over_seeds(figures: Figures) -> None:
-    found = ranking.of(jobs(figures, ["optimizer", "lr"]))
+    found = ranking.rank(jobs(figures, ["optimizer", "lr"]))
     for setting, score in found.judged:
         assert set(setting.values) <= set("abcd12")
         runs = [job.metrics["val/acc"] for job in setting.jobs]
@@ -67,7 +67,7 @@ def test_settings_are_ranked_by_their_mean_over_seeds(figures: Figures) -> None:
 
 @given(figures)
 def test_of_a_loss_the_lowest_is_the_best(figures: Figures) -> None:
-    found = ranking.of(jobs(figures, ["optimizer", "lr"], Lowest))
+    found = ranking.rank(jobs(figures, ["optimizer", "lr"], Lowest))
     assert (found.metric, found.mode) == ("val/loss", "min")
     assert found.best is not None
     assert found.best.score is not None
@@ -75,18 +75,18 @@ def test_of_a_loss_the_lowest_is_the_best(figures: Figures) -> None:
 
 
 def test_equal_means_keep_the_order_in_which_they_were_planned() -> None:
-    found = ranking.of(jobs({("b",): [0.5], ("a",): [0.5], ("c",): [0.6]}, ["optimizer"]))
+    found = ranking.rank(jobs({("b",): [0.5], ("a",): [0.5], ("c",): [0.6]}, ["optimizer"]))
     assert [setting.values for setting in found.settings] == [("c",), ("b",), ("a",)]
     assert found.values == [["b", "a", "c"]]
 
 
 def test_what_is_the_same_in_all_jobs_is_not_swept() -> None:
-    found = ranking.of(jobs({("a", "5"): [0.1, 0.3], ("b", "5"): [0.2, 0.2]}, ["optimizer", "epochs"]))
+    found = ranking.rank(jobs({("a", "5"): [0.1, 0.3], ("b", "5"): [0.2, 0.2]}, ["optimizer", "epochs"]))
     assert (found.parameters, found.seeds) == (["optimizer"], 2)
 
 
 def test_only_the_seed_swept_gives_one_row() -> None:
-    found = ranking.of(jobs({("a",): [0.1, 0.3, 0.5]}, ["optimizer"]))
+    found = ranking.rank(jobs({("a",): [0.1, 0.3, 0.5]}, ["optimizer"]))
     assert (found.parameters, len(found.settings), found.seeds) == ([], 1, 3)
     assert found.settings[0].score == Statistic(pytest.approx(0.3), pytest.approx(0.2), 3)  # type: ignore[arg-type]
 
@@ -98,7 +98,7 @@ def test_one_run_has_no_standard_deviation() -> None:
 
 @given(figures)
 def test_what_is_not_told_apart_from_the_best_is_within_two_of_welchs_t(figures: Figures) -> None:
-    found = ranking.of(jobs(figures, ["optimizer", "lr"]))
+    found = ranking.rank(jobs(figures, ["optimizer", "lr"]))
     assert found.best is not None
     best = found.best.figures
     tied = [setting.values for setting in found.tied]
@@ -114,15 +114,15 @@ def test_what_is_not_told_apart_from_the_best_is_within_two_of_welchs_t(figures:
 
 
 def test_one_run_of_each_setting_is_told_from_several() -> None:
-    assert ranking.of(jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])).single
-    assert not ranking.of(jobs({("a",): [0.5, 0.6], ("b",): [0.4]}, ["optimizer"])).single
-    assert not ranking.of(jobs({("a",): [0.5]}, ["optimizer"])).single
+    assert ranking.rank(jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])).single
+    assert not ranking.rank(jobs({("a",): [0.5, 0.6], ("b",): [0.4]}, ["optimizer"])).single
+    assert not ranking.rank(jobs({("a",): [0.5]}, ["optimizer"])).single
 
 
 def test_a_setting_with_a_figure_that_is_not_finite_is_ranked_last_however_good_the_others_are() -> None:
     made = jobs({("good",): [0.5, 0.6], ("lucky",): [0.9, 0.95]}, ["optimizer"])
     made.append(Judged({"optimizer": "lucky", "seed": "2"}, state="finished"))  # its metric was null
-    found = ranking.of(made)
+    found = ranking.rank(made)
     assert [setting.values for setting in found.settings] == [("good",), ("lucky",)]
     assert found.settings[1].score is None
     assert found.runs == 4
@@ -131,7 +131,7 @@ def test_a_setting_with_a_figure_that_is_not_finite_is_ranked_last_however_good_
 def test_jobs_that_did_not_finish_do_not_count() -> None:
     made = jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])
     made += [Judged({"optimizer": "a", "seed": "1"}, state="failed"), Job({"optimizer": "c", "seed": "0"}), Job({})]
-    found = ranking.of(made)
+    found = ranking.rank(made)
     assert [(s.values, s.score and s.score.mean, len(s.jobs)) for s in found.settings] == [
         (("a",), 0.5, 2),
         (("b",), 0.4, 1),
@@ -142,19 +142,19 @@ def test_jobs_that_did_not_finish_do_not_count() -> None:
 def test_what_most_settings_monitor_is_what_all_are_ranked_by() -> None:
     made = jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])
     made += jobs({("c",): [0.1]}, ["optimizer"], Lowest)
-    found = ranking.of(made)
+    found = ranking.rank(made)
     assert (found.metric, found.otherwise) == ("val/acc", 1)
     assert found.settings[-1].values == ("c",)
 
 
 def test_nothing_can_be_ranked() -> None:
-    assert ranking.of([]).best is None
-    assert ranking.of([Job({})]).settings == []
+    assert ranking.rank([]).best is None
+    assert ranking.rank([Job({})]).settings == []
 
 
 def test_names_are_short_where_they_stay_different() -> None:
     values: Figures = {("1", "1", "x"): [0.1], ("2", "2", "y"): [0.2]}
-    found = ranking.of(jobs(values, ["optimizer.lr", "scheduler.lr", "data.batch_size"]))
+    found = ranking.rank(jobs(values, ["optimizer.lr", "scheduler.lr", "data.batch_size"]))
     assert [found.name(name) for name in found.parameters] == ["optimizer.lr", "scheduler.lr", "batch_size"]
 
 

@@ -1,7 +1,6 @@
 """Searches: sweeps for which Optuna chooses the values."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fmnist.sweeps import search, sweep_directory
+from tests import fork_server
 from tests.cli.test_command_line import everything_in
 from tests.conftest import Outcome, one_line
 from tests.sweeps.test_sweep import SMALL, jobs
@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 
 
 def study(sweep: Path) -> Any:

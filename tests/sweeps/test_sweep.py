@@ -14,13 +14,14 @@ import pytest
 
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import sweep_directory
+from tests import fork_server
 from tests.cli.test_command_line import everything_in
 from tests.conftest import ROOT, Outcome, one_line, run_command, wait_until
 
 pytestmark = pytest.mark.real_data
 
 TrainHere = Callable[..., Outcome]
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., fork_server.Popen]
 SMALL = ["experiment=smoke", "trainer.max_epochs=1", "threads=1", "dashboard=none", "hydra.sweep.dir=sweep"]
 
 
@@ -94,7 +95,7 @@ def test_a_sweep_goes_on_with_what_is_missing_and_leaves_what_is_there(train_her
     subprocess.run(["rm", "-r", str(third.path)], check=True)  # never begun
     outcome = train_here(*command)
     assert outcome.code == 0
-    assert "going on with the sweep in sweep" in outcome.out
+    assert "resuming the sweep in sweep" in outcome.out
     assert metrics(sweep) == whole
     after = everything_in(first.path)
     log = str(first.path / "train.log")
@@ -129,8 +130,8 @@ def test_a_sweep_whose_recipe_has_changed_is_refused_and_stays_as_it_is(
     recipe.write_text(recipe.read_text().replace(*change))
     line = one_line(train_here(*command))
     assert "experiment-mine" in line
-    assert " began with another configuration: " in line
-    assert "changed since; put that back, or start anew in another directory" in line
+    assert " was started with another configuration: " in line
+    assert "changed since; undo the change, or start again in another directory" in line
     assert everything_in(tmp_path / "sweep") == before
     recipe.write_text(recipe.read_text().replace(change[1], change[0]))
     assert train_here(*command).code == 0
@@ -205,7 +206,7 @@ def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, 
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in out + err
-    assert "error: a job was killed, most often for want of memory; the others were stopped" in err.splitlines()
+    assert "error: a job was killed (probably out of memory); the remaining jobs were stopped" in err.splitlines()
     assert "0 of 3 runs finished" in out
     assert "to go on             python train.py -m experiment=smoke" in out
 

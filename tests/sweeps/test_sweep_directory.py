@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.sweeps import ranking, report_text, sweep_directory
+from fmnist.sweeps import ranking, report, sweep_directory
 from tests.sweep_fixtures import Job, make_job, make_sweep
 
 GRID = {"optimizer.lr": ["0.1", "0.01"], "seed": ["0", "1"]}
@@ -160,10 +160,10 @@ def test_whatever_a_file_holds_the_sweep_can_be_read(
     (path / "seed-0" / name).write_bytes(content)
     sweep = sweep_directory.read(path)
     assert "1" in [job.overrides.get("seed") for job in sweep.jobs if job.finished]
-    ranks = ranking.of(sweep.jobs)
+    ranks = ranking.rank(sweep.jobs)
     ranked = [job for setting in ranks.settings for job in setting.jobs]
     assert len(ranked) == len([job for job in sweep.jobs if job.overrides])
-    for text in (report_text.terminal(sweep, ranks), report_text.markdown(sweep, ranks)):
+    for text in (report.terminal(sweep, ranks), report.markdown(sweep, ranks)):
         assert f"of {len(sweep.jobs)} runs finished" in text
         assert text.encode()
 

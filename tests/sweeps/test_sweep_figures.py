@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fmnist.sweeps import ranking, sweep_figures
 from fmnist.sweeps.sweep_directory import Job
-from fmnist.sweeps.sweep_figures import BEST, MEAN, RUN, Scale
+from fmnist.sweeps.sweep_figures import BEST, MEAN, RUN
 
 Figures = Mapping[tuple[str, ...], Sequence[float]]
 
@@ -32,7 +32,7 @@ def draw(figures: Figures, *names: str) -> Figure:
         for values, runs in figures.items()
         for s, run in enumerate(runs)
     ]
-    return sweep_figures.draw(ranking.of(jobs))
+    return sweep_figures.draw(ranking.rank(jobs))
 
 
 def points(line: Line2D) -> NDArray[np.float64]:
@@ -57,17 +57,17 @@ def test_each_run_is_a_point_over_its_parameter_and_the_mean_has_its_spread() ->
     assert drawn.keys() == expected.keys()
     for lr, (low, high) in expected.items():
         assert drawn[lr] == pytest.approx((low, high))
-    np.testing.assert_allclose(points(lines["best: 0.01"]), [[0.01, 0.82]])
+    np.testing.assert_allclose(points(lines["best setting"]), [[0.01, 0.82]])
     assert axes.get_xscale() == "log"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimizer.lr", "val/acc")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.001", "0.01", "0.1"]
 
 
-def test_the_number_of_runs_is_told() -> None:
+def test_title_has_the_number_of_runs() -> None:
     assert "6 runs" in draw(LR, "optimizer.lr").get_suptitle()
 
 
-def test_numbers_within_a_decade_stand_on_an_even_axis() -> None:
+def test_axis_is_logarithmic_from_a_decade_on() -> None:
     (axes,) = draw({("100",): [0.5], ("200",): [0.6], ("999",): [0.7]}, "data.batch_size").axes
     assert axes.get_xscale() == "linear"
     (axes,) = draw({("0.001",): [0.5], ("0.003",): [0.6], ("0.01",): [0.7]}, "optimizer.lr").axes
@@ -76,13 +76,13 @@ def test_numbers_within_a_decade_stand_on_an_even_axis() -> None:
     assert axes.get_xscale() == "linear", "zero has no place on a logarithmic axis"
 
 
-def test_words_stand_side_by_side_in_the_order_in_which_they_were_planned() -> None:
+def test_words_stand_side_by_side_in_the_planned_order() -> None:
     (axes,) = draw({("sgd",): [0.5, 0.5], ("adam",): [0.7, 0.8], ("null",): [0.6, 0.6]}, "optimizer").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["sgd", "adam", "null"]
     assert axes.get_xticks().tolist() == [0, 1, 2]
 
 
-def test_seeds_alone_are_drawn_too() -> None:
+def test_sweep_over_seeds_only_is_drawn() -> None:
     (axes,) = draw({(): [0.5, 0.6, 0.7]}).axes
     assert sorted(points(axes.lines[0])[:, 1].tolist()) == [0.5, 0.6, 0.7]
 
@@ -111,32 +111,27 @@ def test_a_heat_map_has_a_cell_for_each_setting_with_its_figures_and_the_best_fr
     assert (frame.get_x() + frame.get_width() / 2, frame.get_y() + frame.get_height() / 2) == pytest.approx((0, 1))
 
 
-def test_the_best_of_many_parameters_is_in_orange_above_the_others() -> None:
+def test_more_parameters_have_a_panel_each_with_every_run_and_the_best_marked() -> None:
     figures: Figures = {
         ("0.001", "adam", "32"): [0.9],
         ("0.01", "sgd", "32"): [0.8],
         ("0.1", "adam", "64"): [0.7],
         ("0.1", "sgd", "64"): [0.6],
     }
-    (axes,) = draw(figures, "optimizer.lr", "optimizer", "data.batch_size").axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["lr", "optimizer", "batch_size", "val/acc"]
-    lines = [line for line in axes.lines if len(points(line)) == 4]
-    assert len(lines) == 4
-    (best,) = (line for line in lines if line.get_color() == BEST)
-    np.testing.assert_allclose(points(best)[:, 1], [0, 0, 0, 1], atol=0.05)
-    assert best.get_zorder() > max(line.get_zorder() for line in lines if line is not best)
-    shades = [
-        (points(line)[-1, 1], np.dot(matplotlib.colors.to_rgb(line.get_color()), [0.3, 0.59, 0.11]))
-        for line in lines
-        if line is not best
-    ]
-    assert sorted(shades) == sorted(shades, key=lambda pair: -pair[1]), "the better, the darker"
+    panels = draw(figures, "optimizer.lr", "optimizer", "data.batch_size").axes
+    assert [axes.get_xlabel() for axes in panels] == ["optimizer.lr", "optimizer", "data.batch_size"]
+    for axes, best in zip(panels, (0.001, 0, 32), strict=True):
+        runs, mark = (points(line) for line in axes.lines)
+        assert sorted(runs[:, 1].tolist()) == [0.6, 0.7, 0.8, 0.9]
+        assert mark.tolist() == [[best, 0.9]]
+        assert axes.lines[1].get_color() == BEST
 
 
-def test_two_parameters_of_a_random_search_are_no_heat_map() -> None:
+def test_random_search_over_two_parameters_is_not_a_heat_map() -> None:
     figures: Figures = {(f"0.{i}", f"{i * 7}"): [i / 10] for i in range(1, 9)}
-    (axes,) = draw(figures, "optimizer.lr", "data.batch_size").axes
-    assert not axes.images
+    panels = draw(figures, "optimizer.lr", "data.batch_size").axes
+    assert len(panels) == 2
+    assert not any(axes.images for axes in panels)
 
 
 values = st.text(max_size=30) | st.floats(allow_nan=False).map(repr) | st.integers().map(str)
@@ -149,15 +144,6 @@ def test_every_sweep_can_be_drawn(parameters: int, data: st.DataObject) -> None:
     figures = data.draw(st.dictionaries(setting, st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=1))
     figure = draw(figures, *[f"parameter{i}" for i in range(parameters)])
     figure.canvas.draw()
-
-
-@given(st.lists(st.floats(1e-6, 1e6).map(repr) | st.integers(1, 999).map(str), min_size=1))
-def test_an_axis_keeps_the_order_of_numbers(texts: list[str]) -> None:
-    scale = Scale.of(texts)
-    assert scale.values == sorted(set(texts), key=lambda text: (float(text), text))
-    shares = [scale.share(value) for value in scale.values]
-    assert shares == sorted(shares)
-    assert all(0 <= share <= 1 for share in shares)
 
 
 def test_colours_differ_in_brightness() -> None:

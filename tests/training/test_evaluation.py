@@ -1,4 +1,4 @@
-"""What follows from a network's logits, against scikit-learn, NumPy and counts by hand."""
+"""Metrics of an evaluation, against scikit-learn, NumPy and counts by hand."""
 
 import itertools
 
@@ -13,10 +13,10 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.training.evaluation import CALIBRATION_BINS, Evaluation
 
 
-def random_evaluation(size: int, seed: int, sureness: float = 3.0) -> Evaluation:
+def random_evaluation(size: int, seed: int, scale: float = 3.0) -> Evaluation:
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(10, (size,), generator=generator)
-    logits = sureness * torch.randn(size, 10, generator=generator)
+    logits = scale * torch.randn(size, 10, generator=generator)
     logits[torch.arange(size), targets] += 2.0
     images = torch.zeros(size, 1, 28, 28, dtype=torch.uint8)
     return Evaluation(images, targets, logits, torch.arange(size))
@@ -26,7 +26,7 @@ evaluations = st.builds(random_evaluation, st.integers(1, 300), st.integers(0, 1
 
 
 @given(evaluations)
-def test_confusion_matrix_and_per_class_figures_are_scikit_learns(evaluation: Evaluation) -> None:
+def test_confusion_matrix_and_per_class_metrics_match_scikit_learn(evaluation: Evaluation) -> None:
     targets, predicted = evaluation.targets.numpy(), evaluation.logits.numpy().argmax(axis=1)
     labels = range(10)
     np.testing.assert_array_equal(
@@ -39,7 +39,7 @@ def test_confusion_matrix_and_per_class_figures_are_scikit_learns(evaluation: Ev
 
 
 @given(evaluations)
-def test_calibration_is_what_numpy_makes_of_the_definition(evaluation: Evaluation) -> None:
+def test_calibration_matches_its_definition_in_numpy(evaluation: Evaluation) -> None:
     probabilities = evaluation.probabilities.numpy()
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == evaluation.targets.numpy()
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1, dtype=np.float32)
@@ -58,7 +58,7 @@ def test_calibration_is_what_numpy_makes_of_the_definition(evaluation: Evaluatio
 
 
 @given(evaluations)
-def test_mistakes_are_all_that_is_wrong_the_most_confident_first(evaluation: Evaluation) -> None:
+def test_mistakes_are_all_wrong_predictions_the_most_confident_first(evaluation: Evaluation) -> None:
     mistakes = evaluation.mistakes()
     predicted = evaluation.logits.numpy().argmax(axis=1)
     assert set(mistakes.tolist()) == set(np.flatnonzero(predicted != evaluation.targets.numpy()).tolist())
@@ -67,7 +67,7 @@ def test_mistakes_are_all_that_is_wrong_the_most_confident_first(evaluation: Eva
 
 
 @given(evaluations)
-def test_confused_pairs_count_every_mistake_once(evaluation: Evaluation) -> None:
+def test_confused_pairs_count_each_mistake_once(evaluation: Evaluation) -> None:
     pairs = evaluation.confused_pairs()
     assert sum(count for *_, count in pairs) == len(evaluation.mistakes())
     assert [count for *_, count in pairs] == sorted((count for *_, count in pairs), reverse=True)
@@ -76,7 +76,7 @@ def test_confused_pairs_count_every_mistake_once(evaluation: Evaluation) -> None
         assert count == int(((evaluation.targets == true) & (evaluation.predicted == predicted)).sum())
 
 
-def test_logits_of_a_part_are_aligned_with_its_images() -> None:
+def test_fewer_logits_are_aligned_with_the_first_images() -> None:
     images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 28, 28)
     dataset = ImageDataset(images, torch.arange(10))
     evaluation = Evaluation.of(dataset, torch.tensor([7, 2, 5]), torch.eye(10)[[7, 2]])  # stopped after two

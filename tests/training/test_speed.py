@@ -137,7 +137,7 @@ build.configure_process(config)
 x = torch.full((1_000_000,), 1e-38)
 print((x * 1e-2 == 0).all().item())
 """
-    outcome = run_command("-c", code)
+    outcome = run_command("-c", code, cold=True)
     assert (outcome.out.strip(), outcome.err) == ("True", "")
 
 

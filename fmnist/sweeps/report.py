@@ -1,0 +1,202 @@
+"""The report of a sweep: best settings first, for the terminal, as Markdown, as a figure and as CSV. Without torch.
+
+The accuracy on the test set is shown for the best setting only: comparing it would mean choosing by it.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fmnist.config.errors import UserError
+from fmnist.runs import atomic
+from fmnist.runs.tables import escape, format_table
+from fmnist.sweeps import ranking, sweep_directory
+from fmnist.sweeps.ranking import SEED, Ranking, Setting, short
+from fmnist.sweeps.sweep_directory import Job, SweepDirectory
+
+SHOWN = 20  # settings, and remarks, in the terminal
+REPEATED = 3  # settings to repeat if each has only one run
+REPETITIONS = 5  # other seeds to repeat them with
+WIDTH = 120  # characters of a line in the terminal
+
+
+def write(path: Path) -> str:
+    """Writes the files of the report and returns the text for the terminal, whatever state the sweep is in."""
+    try:
+        sweep = sweep_directory.read(path)
+    except UserError as error:
+        return f"no report: {error}"
+    ranks = ranking.rank(sweep.jobs)
+    text = terminal(sweep, ranks)
+    try:
+        _write_csv(sweep, ranks)
+        if ranks.best:
+            from fmnist.sweeps import sweep_figures  # imports matplotlib, which takes half a second
+
+            atomic.write_figure(path / "report.png", sweep_figures.draw(ranks))
+        atomic.write(path / "report.md", markdown(sweep, ranks).encode())
+    except OSError as error:
+        text += f"\ncannot write the report to {path}: {error.strerror}"
+    return text
+
+
+def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
+    lines = ["", f"sweep of {_subject(ranks)}: {_states(sweep.jobs)}"]
+    table = _table(ranks, [ranks.name(name) for name in ranks.parameters], short)
+    if len(table) > 1:
+        lines += [_order(ranks), "", format_table(table[: 1 + SHOWN], "plain", words=1 + len(ranks.parameters))]
+        if (more := len(table) - 1 - SHOWN) > 0:
+            lines.append(f"and {more} more settings, see report.md")
+        lines.append("")
+    remarks = [*_remarks(ranks), *_unfinished(sweep)]
+    lines += [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in remarks[:SHOWN]]
+    if len(remarks) > SHOWN:
+        lines.append(f"and {len(remarks) - SHOWN} more lines, see report.md")
+    lines += [f"{'to repeat':<20} {command}" for command in _repetitions(ranks)]
+    if not sweep.complete:
+        runs = [job.run for job in sweep.jobs if job.run and not job.finished]
+        commands = [sweep.command] if sweep.command else [run.resume_command for run in runs[:SHOWN]]
+        lines += [f"{'to resume':<20} {command}" for command in commands]
+    return "\n".join([*lines, f"{'report':<20} {sweep.run.shown / 'report.md'}"])
+
+
+def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
+    lines = [f"# Sweep of {escape(_subject(ranks))}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
+    table = _table(ranks, ranks.parameters, str)
+    if len(table) > 1:
+        lines += [
+            f"{_order(ranks)}.".capitalize(),
+            "",
+            format_table(table, "pipe", words=1 + len(ranks.parameters)),
+            "",
+        ]
+    if remarks := [f"- {escape(line)}" for line in [*_remarks(ranks), *_unfinished(sweep)]]:
+        lines += [*remarks, ""]
+    if commands := _repetitions(ranks):
+        lines += ["To repeat the best:", "", "```sh", *commands, "```", ""]
+    if ranks.best:
+        lines += ["![The metric over the swept parameters](report.png)", ""]
+    return "\n".join(lines)
+
+
+def _table(ranks: Ranking, names: Sequence[str], shown: Callable[[str], str]) -> list[list[str]]:
+    """Header and rows: the settings with at least one finished run.
+
+    Args:
+        ranks: The ranking.
+        names: Column names of the parameters.
+        shown: Formats a parameter's value.
+    """
+    spread = any(score.sd is not None for _, score in ranks.judged)
+    header = ["", *names, ranks.metric, *(["sd"] if spread else []), "runs", "seconds"]
+    rows = []
+    for place, setting in enumerate(ranks.settings, start=1):
+        if not setting.finished:
+            continue
+        score, seconds = setting.score, setting.seconds
+        finished, planned = len(setting.finished), len(setting.jobs)
+        sd = f"{score.sd:.4f}" if score and score.sd is not None else ""
+        rows.append(
+            [
+                str(place) if score else "",
+                *map(shown, setting.values),
+                f"{score.mean:.4f}" if score else "-",
+                *([sd] if spread else []),
+                str(planned) if finished == planned else f"{finished} of {planned}",
+                f"{seconds.mean:,.1f}" if seconds else "-",
+            ]
+        )
+    return [header, *rows]
+
+
+def _order(ranks: Ranking) -> str:
+    first = "highest" if ranks.mode == "max" else "lowest"
+    over = "mean and standard deviation (sd) over the seeds; " if ranks.seeds else ""
+    return f"ranked by {ranks.metric}, {first} first; {over}seconds per run"
+
+
+def _subject(ranks: Ranking) -> str:
+    parameters = ", ".join(ranks.parameters)
+    if not ranks.seeds:
+        return parameters or "one setting"
+    return f"{parameters}, with {ranks.seeds} seeds" if parameters else f"{ranks.seeds} seeds"
+
+
+def _states(jobs: Sequence[Job]) -> str:
+    """Such as '4 of 6 runs finished, 1 failed, 1 not started'."""
+    states = Counter(job.state for job in jobs if not job.finished)
+    finished = sum(job.finished for job in jobs)
+    return ", ".join([f"{finished} of {len(jobs)} runs finished", *(f"{n} {state}" for state, n in states.items())])
+
+
+def _remarks(ranks: Ranking) -> Iterator[str]:
+    if ranks.best and ranks.best.test:
+        test = ranks.best.test
+        spread = "" if test.sd is None else f" (sd {test.sd:.4f}, {test.count} runs)"
+        yield f"{'test accuracy':<20} {test.mean:.4f}{spread}, of the best setting only"
+    if ranks.metric.startswith("train/") and len(ranks.settings) > 1:
+        yield f"{'no validation':<20} the best on training images may be worse on new ones: try data.val_size=5000"
+    if ranks.tied:
+        names = ", ".join(_name(ranks, setting) for setting in ranks.tied)
+        yield f"{'tied':<20} {names}: within two standard errors of the best"
+    if ranks.single:
+        yield f"{'one run each':<20} proves little: repeat the best with other seeds before you choose"
+    for setting in ranks.settings:
+        if missing := len(setting.finished) - len(setting.figures):
+            name = _name(ranks, setting)
+            yield f"{name}: {ranks.metric} is missing or not finite in {missing} of {len(setting.finished)} runs"
+    if ranks.otherwise:
+        yield f"{ranks.otherwise} of {len(ranks.settings)} settings monitor another metric than {ranks.metric}"
+
+
+def _name(ranks: Ranking, setting: Setting) -> str:
+    return _format(zip(ranks.parameters, setting.values, strict=True)) or "the setting"
+
+
+def _repetitions(ranks: Ranking) -> list[str]:
+    """Commands that repeat the best settings with other seeds, if each has only one run.
+
+    They leave out the group ``sweep``: all that its file sets for a job, except ``test``, is in the job's overrides.
+    """
+    commands = []
+    for setting, _ in ranks.judged[:REPEATED] if ranks.single else []:
+        job = setting.finished[0]
+        typed = [text for text in job.typed if sweep_directory.name_and_value(text)[0] not in (SEED, "sweep", "test")]
+        seed = job.overrides.get(SEED, "0")
+        first = int(seed) + 1 if seed.isdecimal() else 0
+        seeds = ",".join(map(str, range(first, first + REPETITIONS)))
+        commands.append(shlex.join(["python", "train.py", "-m", *typed, f"seed={seeds}", "test=false"]))
+    return commands
+
+
+def _unfinished(sweep: SweepDirectory) -> list[str]:
+    """A line for each job that started and did not finish."""
+    names = sweep_directory.differing(job.overrides for job in sweep.jobs)
+    lines = []
+    for job in sweep.jobs:
+        if job.run and not job.finished:
+            name = _format((name, job.overrides[name]) for name in names if name in job.overrides)
+            lines.append(f"{job.state:<20} {name or job.run.path.name}" + (f": {job.error}" if job.error else ""))
+    return lines
+
+
+def _format(pairs: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{name}={value}" for name, value in pairs if value)
+
+
+def _write_csv(sweep: SweepDirectory, ranks: Ranking) -> None:
+    """A row per run, best setting first; ``test/*`` for the best setting only."""
+    rows: list[dict[str, object]] = []
+    names: dict[str, None] = {}
+    for setting in ranks.settings:
+        for job in setting.jobs:
+            metrics = {k: v for k, v in job.metrics.items() if setting is ranks.best or not k.startswith("test/")}
+            names |= dict.fromkeys(metrics)
+            directory = job.run.path.relative_to(sweep.run.path) if job.run else ""
+            end = {"state": job.state, "seconds": job.seconds, "error": job.error, "directory": directory}
+            rows.append({**job.overrides, **metrics, **end})
+    swept = [*ranks.parameters, *([SEED] if ranks.seeds else [])]
+    header = [*swept, "state", "seconds", *names, "error", "directory"]
+    values = (["" if (value := row.get(name)) is None else value for name in header] for row in rows)
+    atomic.write_csv(sweep.run.path / "report.csv", header, values)

@@ -1,0 +1,198 @@
+"""Runs commands in processes forked from one that has imported torch and Lightning: seconds faster than a cold start.
+
+``Popen`` is a small stand-in for ``subprocess.Popen``. Differences to a fresh interpreter: all modules are imported
+already, and interpreter options such as ``-X`` do not apply. Tests for which these matter use ``cold=True`` in
+``tests.conftest.run_command``.
+"""
+
+import atexit
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+_server: tuple[int, socket.socket] | None = None  # process that started it, connection
+
+
+class Popen:
+    """A command, ``python <arguments>``, in a forked process."""
+
+    def __init__(
+        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stderr: int | None = None
+    ) -> None:
+        streams = [os.pipe(), os.pipe()]
+        status, status_end = os.pipe()
+        ends = [streams[0][1], streams[0][1] if stderr == subprocess.STDOUT else streams[1][1], status_end]
+        request = json.dumps([list(arguments), str(cwd), dict(env)]).encode()
+        socket.send_fds(_connection(), [len(request).to_bytes(8, "little")], ends)
+        _connection().sendall(request)
+        for end in {*ends, streams[1][1]}:
+            os.close(end)
+        self.args = list(arguments)
+        self.stdout: TextIO = open(streams[0][0])  # noqa: SIM115, PTH123
+        self.stderr: TextIO = open(streams[1][0])  # noqa: SIM115, PTH123
+        self.returncode: int | None = None
+        self._status = open(status)  # noqa: SIM115, PTH123
+        self.pid = int(self._status.readline())
+
+    def poll(self) -> int | None:
+        """The exit code, minus the number of the signal that killed the process; None while it runs."""
+        if self.returncode is not None:
+            return self.returncode
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._status, selectors.EVENT_READ)
+            if selector.select(0):
+                self.returncode = int(self._status.readline())
+                self._status.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            time.sleep(0.01)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Reads both streams to their ends, then waits for the process."""
+        end = time.monotonic() + (timeout or 1e9)
+        parts: dict[TextIO, list[str]] = {self.stdout: [], self.stderr: []}
+        with selectors.DefaultSelector() as selector:
+            for stream in parts:
+                if not stream.closed:
+                    parts[stream].append("")
+                    selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select(max(0, min(1, end - time.monotonic()))):
+                    stream: Any = key.fileobj
+                    if content := os.read(stream.fileno(), 65536):
+                        parts[stream].append(content.decode())
+                    else:
+                        selector.unregister(stream)
+                if time.monotonic() > end:
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        for stream in parts:
+            stream.close()
+        self.wait(timeout)
+        return "".join(parts[self.stdout]), "".join(parts[self.stderr])
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _connection() -> socket.socket:
+    """The connection to this process's server, which starts with the first command."""
+    global _server
+    if _server is None or _server[0] != os.getpid():
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())]
+        root = Path(__file__).resolve().parents[1]
+        process = subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        atexit.register(process.wait)
+        atexit.register(ours.close)  # called first; the server then ends
+        _server = os.getpid(), ours
+    return _server[1]
+
+
+def _serve(connection: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
+    while True:
+        size, ends, _, _ = socket.recv_fds(connection, 8, 3)
+        if not size:
+            return
+        request = b""
+        while len(request) < int.from_bytes(size, "little"):
+            request += connection.recv(int.from_bytes(size, "little") - len(request))
+        if os.fork() == 0:
+            connection.close()
+            _supervise(*json.loads(request), *ends)
+        for end in ends:
+            os.close(end)
+
+
+def _supervise(arguments: list[str], cwd: str, env: dict[str, str], out: int, err: int, status: int) -> None:
+    """Forks the command and reports its process id and exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if (pid := os.fork()) == 0:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for end in (out, err, status):
+            os.close(end)
+        os._exit(_run(arguments, cwd, env))
+    os.close(out)
+    os.close(err)
+    os.write(status, f"{pid}\n".encode())
+    _, code = os.waitpid(pid, 0)
+    os.write(status, f"{os.waitstatus_to_exitcode(code)}\n".encode())
+    os._exit(0)
+
+
+def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
+    """Runs ``python <arguments>`` in this process, as the interpreter would; returns the exit code."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    encoding, _, errors = env.get("PYTHONIOENCODING", "utf-8").partition(":")
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding, errors or "strict", write_through=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding, "backslashreplace", write_through=True)
+    first, *rest = arguments
+    path = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    code: Any = 0
+    try:
+        if first in ("-m", "-c"):
+            sys.path[:] = ["" if first == "-c" else cwd, *path, *sys.path[1:]]
+            name, *rest = rest
+            sys.argv = [name if first == "-m" else "-c", *rest]
+            if first == "-m":
+                sys.modules.pop(name, None)  # runpy warns of a module that is imported already
+                runpy.run_module(name, run_name="__main__", alter_sys=True)
+            else:
+                exec(compile(name, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.path[:] = [str(Path(first).parent), *path, *sys.path[1:]]
+            sys.argv = [first, *rest]
+            runpy.run_path(first, run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 120  # as the interpreter does
+    return code or 0
+
+
+if __name__ == "__main__":
+    for module in ("audit", "build", "cli.preflight", "dashboard.figures", "evaluate", "predict", "results"):
+        importlib.import_module(f"fmnist.{module}")
+    gc.freeze()  # collections in the forked processes skip what is imported
+    _serve(socket.socket(fileno=int(sys.argv[1])))
