@@ -98,6 +98,8 @@ def test_the_seconds_of_training_have_everything_in_them_but_the_validation(tmp_
     at_the_end = report.training_seconds
     time.sleep(0.01)
     assert report.training_seconds == at_the_end
+    report.load_state_dict({"training_seconds": 1000.0})  # as Lightning does before a test
+    assert report.training_seconds == at_the_end
     assert EpochReport().training_seconds == 0
     going_on = EpochReport()
     going_on.load_state_dict({"training_seconds": 1000.0})
