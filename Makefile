@@ -94,11 +94,11 @@ demo: setup-extras ## open a page on which to try a network on pictures; RUN=<ru
 tensorboard: setup ## open the dashboard on runs/; LOGDIR=<directory> HOST=<address> PORT=<port>
 	$(BIN)/python -m tensorboard.main --logdir "$(LOGDIR)" --host $(HOST) --port $(PORT)
 
-doctor: ## say what would go wrong here, and how to mend it; installs nothing
+doctor: ## check the installation and this machine for problems; installs nothing
 	@python=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); $${python:-python3} -m fmnist.doctor $(ARGS)
 
-audit: setup ## look for malicious, vulnerable and broken versions in the lock files and what is installed
-	$(BIN)/python -m fmnist.dependencies
+audit: setup-extras ## check the lock files for known vulnerabilities with pip-audit
+	$(BIN)/python .ci/audit_dependencies.py requirements.lock requirements-extras.lock
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)

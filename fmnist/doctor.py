@@ -1,4 +1,4 @@
-"""Check the installation and this machine for problems: ``python -m fmnist.doctor``.
+"""Check the installation and this machine for problems.
 
 Prints one line per finding: ok, warn or bad, what was found and, after '->', how to fix it. Downloads, installs and
 changes nothing. Exits with code 1 if anything is bad, which means that training cannot work.
@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -44,22 +44,22 @@ def main(options: Options) -> None:
     marks = []
     # torch is last: it takes seconds, and a broken torch may crash the process.
     for check in (python, packages, data, disk, runs, torch):
-        try:
-            for mark, found, remedy in check(options):
-                marks.append(mark)
-                _print(mark, check.__name__, found, remedy)
-        except Exception as error:  # mismatched packages raise anything; the remaining checks must still run
-            marks.append("bad")
-            remedy = REINSTALL if check is torch or isinstance(error, ImportError) else ""
-            _print("bad", check.__name__, f"check failed: {type(error).__name__}: {error}", remedy)
+        for mark, found, remedy in _findings(check, options):
+            marks.append(mark)
+            line = f"{mark:<5} {check.__name__:<9} {' '.join(found.split())}"
+            print(f"{line}  ->  {remedy}" if remedy else line, flush=True)
     bad, warned = marks.count("bad"), marks.count("warn")
     print(f"\nbad: {bad}, warnings: {warned}" if bad or warned else "\nno problems found")
     if bad:
         sys.exit(1)
 
 
-def _print(mark: str, subject: str, found: str, remedy: str) -> None:
-    print(f"{mark:<5} {subject:<9} {' '.join(found.split())}" + (remedy and f"  ->  {remedy}"), flush=True)
+def _findings(check: Callable[[Options], Iterator[Finding]], options: Options) -> Iterator[Finding]:
+    try:
+        yield from check(options)
+    except Exception as error:  # mismatched packages raise anything; the remaining checks must still run
+        remedy = REINSTALL if check is torch or isinstance(error, ImportError) else ""
+        yield Finding("bad", f"check failed: {type(error).__name__}: {error}", remedy)
 
 
 def python(_: Options) -> Iterator[Finding]:
