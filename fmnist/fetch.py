@@ -1,4 +1,7 @@
-"""Download and verify Fashion-MNIST into the project's cache; train.py does the same when the data is missing."""
+"""Download and verify the data set.
+
+Fashion-MNIST goes to the project's cache. train.py does the same when the data is missing.
+"""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Repeats a finished run and compares the metrics: ``python -m fmnist.reproduce run=<directory>``.
+"""Repeat a finished run and compare the metrics.
+
+  python -m fmnist.reproduce run=<directory>
 
 Trains and tests the same configuration in a new directory. If the metrics differ in any digit, prints what else differs
 between the manifests of the two runs: source, versions, threads, processor, data. The exit code is 0 if all metrics are
