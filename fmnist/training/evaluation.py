@@ -1,4 +1,4 @@
-"""What a network says of a whole set, and what follows from it: per class figures, mistakes, calibration."""
+"""Logits of a network on a set of images, and what follows from them: per-class metrics, mistakes, calibration."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,17 +13,17 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017, "On Calibration of Modern Neural Networks"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often a network is right, by how sure it is. Bins of equal width; those without samples are left out.
+    """Accuracy by confidence, in bins of equal width. Bins without samples are left out.
 
     Args:
-        number: Which bin it is, from 0 for the least sure, int64 [bins].
+        number: Number of each bin, from 0 for the lowest confidence, int64 [bins].
         confidence: Mean probability of the predicted class in each bin, [bins].
         accuracy: Fraction of correct predictions in each bin, [bins].
         count: Samples in each bin, int64 [bins].
@@ -39,13 +39,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The images of a set, their classes, and the network's logits, aligned and on the processor.
+    """Images, their classes and a network's logits, aligned, on the CPU.
 
     Args:
-        images: uint8 [N, 1, 28, 28].
+        images: uint8 [N, C, H, W].
         targets: int64 [N].
-        logits: float32 [N, C].
-        indices: Number of each image in the official file that it is from, int64 [N].
+        logits: float32 [N, num_classes].
+        indices: Index of each image in its official file, int64 [N].
     """
 
     images: Tensor
@@ -55,7 +55,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, dataset: ImageDataset, indices: Tensor, logits: Tensor) -> "Evaluation":
-        """Aligns the logits with the part of a set that they were made of, in its order; or with its beginning."""
+        """Aligns logits with the images at ``indices``, or with the first of them if there are fewer logits."""
         indices = indices[: len(logits)].cpu()
         images, targets = dataset.to(torch.device("cpu"))[indices]
         return cls(images, targets, logits.detach().float().cpu(), indices)
@@ -69,7 +69,7 @@ class Evaluation:
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """float32 [N, C]."""
+        """float32 [N, num_classes]."""
         return self.logits.softmax(dim=1)
 
     @cached_property
@@ -84,24 +84,24 @@ class Evaluation:
 
     @cached_property
     def confusion_matrix(self) -> Tensor:
-        """Counts, int64 [C, C]: true classes as rows, predicted classes as columns."""
+        """Counts, int64 [num_classes, num_classes]: true classes as rows, predicted classes as columns."""
         return multiclass_confusion_matrix(self.predicted, self.targets, self.num_classes)
 
     def per_class(self) -> dict[str, Tensor]:
-        """``precision``, ``recall`` and ``f1`` of each class, float32 [C], and its number of images, ``support``.
+        """``precision``, ``recall`` and ``f1``, float32 [num_classes], and ``support``, the number of images.
 
-        Where a class was never predicted its precision is 0.
+        The precision of a class that was never predicted is 0.
         """
         predicted, targets, n = self.predicted, self.targets, self.num_classes
         return {
             "precision": multiclass_precision(predicted, targets, n, average="none"),
             "recall": multiclass_recall(predicted, targets, n, average="none"),
             "f1": multiclass_f1_score(predicted, targets, n, average="none"),
-            "support": self.targets.bincount(minlength=self.num_classes),
+            "support": targets.bincount(minlength=n),
         }
 
     def mistakes(self) -> Tensor:
-        """Positions of the wrongly classified images, the most confident first, int64 [M]."""
+        """Positions of the misclassified images, the most confident first, int64 [M]."""
         wrong = (self.predicted != self.targets).nonzero().flatten()
         return wrong[self.confidence[wrong].argsort(descending=True, stable=True)]
 
@@ -112,14 +112,13 @@ class Evaluation:
         return sorted(pairs, key=lambda pair: -pair[2])
 
     def calibration(self) -> Calibration:
-        """How often the network is right, by how sure it is."""
-        right = (self.predicted == self.targets).float()
+        correct = (self.predicted == self.targets).float()
         number = (self.confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
         count = number.bincount(minlength=CALIBRATION_BINS)
         filled = count > 0
         confidence, accuracy = (
             number.bincount(weights=values, minlength=CALIBRATION_BINS)[filled] / count[filled]
-            for values in (self.confidence, right)
+            for values in (self.confidence, correct)
         )
         error = multiclass_calibration_error(
             self.probabilities, self.targets, self.num_classes, n_bins=CALIBRATION_BINS, norm="l1"
