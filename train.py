@@ -41,7 +41,7 @@ def main(config: DictConfig) -> float:
     build.configure_process(config)
     with working_on(run, config, data={"sha256": files.SHA256}) as manifest:
         data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
-        log_start(trainer, classifier, texts.texts(config, classifier), run)
+        log_start(trainer, classifier, texts.run_description(config, classifier), run)
 
         with launch_workers(run, config, trainer):  # several processes: the others run fmnist/cli/worker.py
             metrics = fit_and_test(trainer, classifier, data, run, test=config.test)

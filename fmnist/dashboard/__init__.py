@@ -1,1 +1,1 @@
-"""What TensorBoard shows of a trained network: one panel a module, named as in ``conf/dashboard``."""
+"""TensorBoard panels, one per module, named as in ``conf/dashboard``, and the figures that they draw."""

@@ -1,15 +1,15 @@
-"""Whether the network is right as often as it says."""
+"""Calibration: whether accuracy matches confidence."""
 
 from fmnist.dashboard import figures
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard.panel import Panel, PanelContext, Stage
 
 
 class Calibration(Panel):
     """Draws a reliability diagram and logs ``<split>/calibration_error``."""
 
-    moments = frozenset({Moment.FINAL})
+    stages = frozenset({Stage.FINAL})
 
-    def draw(self, view: View) -> None:
-        calibration = view.evaluation.calibration()
-        view.add_figure("calibration", figures.reliability(calibration, title=view.subject))
-        view.writer.add_scalar(f"{view.split}/calibration_error", calibration.error, view.step)
+    def draw(self, context: PanelContext) -> None:
+        calibration = context.evaluation.calibration()
+        context.add_figure("calibration", figures.reliability(calibration, title=context.subject))
+        context.writer.add_scalar(f"{context.split}/calibration_error", calibration.error, context.step)

@@ -1,21 +1,21 @@
-"""What the first convolution looks for."""
+"""Kernels of the first convolution."""
 
 from torch import nn
 
-from fmnist.dashboard import figures
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard import image_grids
+from fmnist.dashboard.panel import Panel, PanelContext, Stage
 from fmnist.networks.cosine import CosineFilters
 
 
 class Filters(Panel):
-    """Draws the kernels of the network's first convolution, learned or fixed, after training; of none, nothing."""
+    """Draws the kernels of the network's first convolution, learned or fixed; nothing if it has none."""
 
-    moments = frozenset({Moment.FINAL})
+    stages = frozenset({Stage.FINAL})
 
-    def draw(self, view: View) -> None:
-        for name, module in view.network.named_modules():
+    def draw(self, context: PanelContext) -> None:
+        for name, module in context.network.named_modules():
             if isinstance(module, nn.Conv2d | CosineFilters):
                 kernels = module.weight.detach()[:, 0].float().cpu().contiguous().numpy()
-                title = f"{name}: {len(kernels)} kernels"
-                view.writer.add_figure("network/filters", figures.kernels(kernels, title=title), view.step)
+                figure = image_grids.kernels(kernels, title=f"{name}: {len(kernels)} kernels")
+                context.writer.add_figure("network/filters", figure, context.step)
                 return

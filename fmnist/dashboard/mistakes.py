@@ -1,50 +1,35 @@
-"""The images that the network gets wrong while it is sure of itself."""
+"""The most confident mistakes, and the pairs of classes that the network confuses most."""
 
-from matplotlib.figure import Figure
+from tabulate import tabulate
 
-from fmnist.dashboard import figures
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard import image_grids
+from fmnist.dashboard.panel import Panel, PanelContext, Stage
 from fmnist.data.files import CLASS_NAMES
-from fmnist.training.evaluation import Evaluation
 
 
 class Mistakes(Panel):
-    """Draws the most confident mistakes as a gallery, and names the pairs of classes that are confused most.
+    """Draws the most confident mistakes as a gallery and logs a table of the most confused pairs of classes.
 
     Args:
-        count: Mistakes to show, at least 1.
+        count: Images to show, at least 1.
     """
 
-    moments = frozenset({Moment.FINAL})
+    stages = frozenset({Stage.FINAL})
 
     def __init__(self, *, count: int = 16) -> None:
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         self.count = count
 
-    def draw(self, view: View) -> None:
-        view.add_figure("mistakes", gallery(view.evaluation, self.count, view.subject))
-        pairs = view.evaluation.confused_pairs()[:10]
-        view.writer.add_text(f"{view.split}/confused_pairs", markdown(pairs, len(view.evaluation)), view.step)
+    def draw(self, context: PanelContext) -> None:
+        figure = image_grids.mistakes(context.evaluation, CLASS_NAMES, count=self.count, subject=context.subject)
+        context.add_figure("mistakes", figure)
+        table = confused_pairs_table(context.evaluation.confused_pairs()[:10], len(context.evaluation))
+        context.writer.add_text(f"{context.split}/confused_pairs", table, context.step)
 
 
-def gallery(evaluation: Evaluation, count: int, subject: str, *, columns: int = 4) -> Figure:
-    """The most confident mistakes of an evaluation, drawn."""
-    mistakes = evaluation.mistakes()
-    shown = mistakes[:count]
-    predicted, targets, confidence = (
-        values[shown].tolist() for values in (evaluation.predicted, evaluation.targets, evaluation.confidence)
-    )
-    captions = [
-        figures.Caption(f"{CLASS_NAMES[p]} {c:.0%}", f"is {CLASS_NAMES[t]}")
-        for p, t, c in zip(predicted, targets, confidence, strict=True)
-    ]
-    title = f"{subject}: the {len(shown)} most confident of {len(mistakes):,} mistakes"
-    return figures.gallery(evaluation.images[shown, 0].numpy(), captions, title=title, columns=columns)
-
-
-def markdown(pairs: list[tuple[int, int, int]], total: int) -> str:
-    """The pairs of classes that are confused, as a table."""
-    lines = [f"Confused most, of {total:,} images:", "", "| is | taken for | images |", "|---|---|---|"]
-    lines += [f"| {CLASS_NAMES[true]} | {CLASS_NAMES[predicted]} | {count} |" for true, predicted, count in pairs]
-    return "\n".join(lines)
+def confused_pairs_table(pairs: list[tuple[int, int, int]], total: int) -> str:
+    """Pairs of ``Evaluation.confused_pairs``, of ``total`` images, as Markdown."""
+    rows = [(CLASS_NAMES[true], CLASS_NAMES[predicted], count) for true, predicted, count in pairs]
+    table = tabulate(rows, headers=["is", "taken for", "images"], tablefmt="pipe", disable_numparse=True)
+    return f"Confused most, of {total:,} images:\n\n{table}"

@@ -1,4 +1,4 @@
-"""What a panel is: something that draws, at certain moments of a run, what it is shown."""
+"""Panel: the base class of what the dashboard draws, when it draws, and from what."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,29 +12,26 @@ from torch.utils.tensorboard import SummaryWriter
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.training.evaluation import Evaluation
 
-DESCRIPTION = {"val": "validation set", "test": "test set"}
 
-
-class Moment(Enum):
-    """When a panel may be drawn."""
+class Stage(Enum):
+    """When a panel is drawn."""
 
     EPOCH = auto()  # after each validation
-    MILESTONE = auto()  # after the validations of epochs 1, 10, 100 ...: a figure costs 1 % of ten epochs
-    LAST = auto()  # after training, with the last validation
-    FINAL = auto()  # with the test; for a run without one, with the last validation
+    MILESTONE = auto()  # after the validations of epochs 1, 10, 100 ... and the last: a figure costs 1 % of ten epochs
+    FINAL = auto()  # after the test; in a run without one, after the last validation
 
 
 @dataclass(frozen=True)
-class View:
-    """What there is to draw, and where.
+class PanelContext:
+    """What a panel draws from, and where to.
 
     Args:
-        writer: TensorBoard's.
+        writer: TensorBoard's writer.
         split: ``val`` or ``test``.
-        epoch: How many epochs the weights have seen, from 1; None for the test, which has a checkpoint's.
-        step: Where on TensorBoard's axis it belongs.
-        evaluation: What the network says of the split.
-        network: The network.
+        epoch: Number of epochs trained, from 1; None for the test, which uses a checkpoint.
+        step: Position on TensorBoard's axis.
+        evaluation: The network's logits on the split.
+        network: From raw pixels to logits.
         data: The data module.
     """
 
@@ -48,21 +45,23 @@ class View:
 
     @property
     def subject(self) -> str:
-        """What is shown, for a title."""
-        after = "" if self.epoch is None else f" after epoch {self.epoch}"
-        return f"{DESCRIPTION[self.split]}{after}"
+        """Split and epoch, for a title."""
+        name = {"val": "validation set", "test": "test set"}[self.split]
+        return name if self.epoch is None else f"{name} after epoch {self.epoch}"
 
     def add_figure(self, name: str, figure: Figure) -> None:
         self.writer.add_figure(f"{self.split}/{name}", figure, self.step)
 
 
 class Panel(ABC):
-    """One thing to look at.
+    """Draws one thing for TensorBoard; once, even where several of its stages coincide."""
 
-    Of the moments that come together, it is drawn once.
-    """
-
-    moments: ClassVar[frozenset[Moment]]
+    stages: ClassVar[frozenset[Stage]]
 
     @abstractmethod
-    def draw(self, view: View) -> None: ...
+    def draw(self, context: PanelContext) -> None: ...
+
+
+def tag(class_name: str) -> str:
+    """A class name as the last part of a TensorBoard tag, where a slash would open a group."""
+    return class_name.replace("/", " or ")

@@ -1,6 +1,6 @@
-"""Precision, recall and F1 of each class, as curves over the epochs."""
+"""Precision, recall and F1 of each class over the epochs."""
 
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard.panel import Panel, PanelContext, Stage, tag
 from fmnist.data.files import CLASS_NAMES
 
 MEASURES = ("precision", "recall", "f1")
@@ -9,25 +9,21 @@ MEASURES = ("precision", "recall", "f1")
 class PerClass(Panel):
     """Logs ``val_per_class/<measure>/<class>`` after each validation.
 
-    TensorBoard's custom scalars tab shows them in three charts, each with all ten classes.
+    TensorBoard's custom scalars tab shows them in three charts with a line per class.
     """
 
-    moments = frozenset({Moment.EPOCH})
+    stages = frozenset({Stage.EPOCH})
 
     def __init__(self) -> None:
         self._has_layout = False
 
-    def draw(self, view: View) -> None:
+    def draw(self, context: PanelContext) -> None:
+        tags = {measure: [f"val_per_class/{measure}/{tag(name)}" for name in CLASS_NAMES] for measure in MEASURES}
         if not self._has_layout:
-            charts = {name: ["Multiline", [_tag(name, c) for c in CLASS_NAMES]] for name in MEASURES}
-            view.writer.add_custom_scalars({"each class of the validation set": charts})
+            charts = {measure: ["Multiline", names] for measure, names in tags.items()}
+            context.writer.add_custom_scalars({"each class of the validation set": charts})
             self._has_layout = True
-        figures = view.evaluation.per_class()
+        values = context.evaluation.per_class()
         for measure in MEASURES:
-            for class_name, value in zip(CLASS_NAMES, figures[measure].tolist(), strict=True):
-                view.writer.add_scalar(_tag(measure, class_name), value, view.step)
-
-
-def _tag(measure: str, class_name: str) -> str:
-    # A class name with a slash would open a group of its own.
-    return f"val_per_class/{measure}/{class_name.replace('/', ' or ')}"
+            for name, value in zip(tags[measure], values[measure].tolist(), strict=True):
+                context.writer.add_scalar(name, value, context.step)

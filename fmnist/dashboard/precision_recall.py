@@ -1,19 +1,20 @@
-"""Precision against recall of each class, as its threshold is moved."""
+"""Precision-recall curves."""
 
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard.panel import Panel, PanelContext, Stage, tag
 from fmnist.data.files import CLASS_NAMES
 
 THRESHOLDS = 127
 
 
 class PrecisionRecall(Panel):
-    """Logs a curve for each class, ``<split>/<class>``, for TensorBoard's PR curves tab."""
+    """Logs a curve per class, ``<split>/<class>``, for TensorBoard's PR curves tab."""
 
-    moments = frozenset({Moment.FINAL})
+    stages = frozenset({Stage.FINAL})
 
-    def draw(self, view: View) -> None:
+    def draw(self, context: PanelContext) -> None:
+        evaluation = context.evaluation
         for index, name in enumerate(CLASS_NAMES):
-            labels = (view.evaluation.targets == index).numpy()
-            probabilities = view.evaluation.probabilities[:, index].numpy()
-            tag = f"{view.split}/{name.replace('/', ' or ')}"
-            view.writer.add_pr_curve(tag, labels, probabilities, view.step, num_thresholds=THRESHOLDS)
+            labels, probabilities = (evaluation.targets == index).numpy(), evaluation.probabilities[:, index].numpy()
+            context.writer.add_pr_curve(
+                f"{context.split}/{tag(name)}", labels, probabilities, context.step, num_thresholds=THRESHOLDS
+            )

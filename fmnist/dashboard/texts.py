@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a configuration."""
+"""Texts and hyper-parameters of a run for TensorBoard."""
 
 import shlex
 import sys
@@ -6,6 +6,7 @@ import sys
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from omegaconf import DictConfig, OmegaConf
+from tabulate import tabulate
 
 from fmnist.training.classifier import Classifier
 
@@ -23,10 +24,10 @@ _HYPERPARAMETERS = (
 
 
 def hyperparameters(config: DictConfig) -> dict[str, bool | int | float | str]:
-    """What tells two runs apart, flat, for TensorBoard's HPARAMS tab.
+    """Hyper-parameters for TensorBoard's HPARAMS tab: a fixed selection, and all that the command line overrides.
 
-    These are the same few for every run, since TensorBoard takes its columns from the first run that it finds and shows
-    the first five by itself, and whatever else the command line overrides. A group stands for the class that it builds.
+    TensorBoard takes its columns from the first run that it finds and shows five of them by default, so every run logs
+    the same selection. A config group is logged as the class that it builds.
     """
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     overridden = [override.lstrip("+~").partition("=")[0] for override in overrides]
@@ -40,22 +41,24 @@ def hyperparameters(config: DictConfig) -> dict[str, bool | int | float | str]:
     return result
 
 
-def texts(config: DictConfig, classifier: Classifier) -> dict[str, str]:
+def run_description(config: DictConfig, classifier: Classifier) -> dict[str, str]:
     """Configuration, layers and command line, as Markdown, for TensorBoard's text tab."""
     return {
         "configuration": f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}\n```",
-        "layers": layers(classifier),
+        "layers": layer_table(classifier),
         "command_line": f"```sh\n{shlex.join(['python', *sys.argv])}\n```",
     }
 
 
-def layers(classifier: Classifier) -> str:
-    """Each layer of the network: its kind, the shape that it makes of one image, and its parameters."""
+def layer_table(classifier: Classifier) -> str:
+    """Name, kind, output shape for one image and number of parameters of each layer, as Markdown."""
     summary = ModelSummary(classifier, max_depth=-1)
-    rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
-    lines = ["| layer | kind | output for one image | parameters |", "|---|---|---|---|"]
-    for name, kind, size, parameters in rows:
+    columns = summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums
+    rows = []
+    for name, kind, size, parameters in zip(*columns, strict=True):
         if name.startswith("network."):
             shape = " x ".join(map(str, size[1:])) if isinstance(size, list) else ""
-            lines.append(f"| {name.removeprefix('network.')} | {kind} | {shape} | {parameters:,} |")
-    return "\n".join([*lines, f"| total | | | {summary.total_parameters:,} |"])
+            rows.append((name.removeprefix("network."), kind, shape, f"{parameters:,}"))
+    rows.append(("total", "", "", f"{summary.total_parameters:,}"))
+    headers = ["layer", "kind", "output for one image", "parameters"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)

@@ -1,49 +1,48 @@
-"""What the network is trained on, and what augmentation makes of it."""
+"""A training batch before and after augmentation."""
 
 from torch import Tensor
 
-from fmnist.dashboard import figures
-from fmnist.dashboard.panel import Moment, Panel, View
+from fmnist.dashboard import image_grids
+from fmnist.dashboard.panel import Panel, PanelContext, Stage
 from fmnist.data.files import CLASS_NAMES
 
 
 class TrainingBatch(Panel):
-    """Draws the first images of the first training batch, above them as they were if augmentation has changed them.
+    """Draws the first images of the first training batch; beside the originals if augmentation changes them.
 
     Args:
         count: Images to show, at least 1.
     """
 
-    moments = frozenset({Moment.FINAL})
+    stages = frozenset({Stage.FINAL})
 
     def __init__(self, *, count: int = 16) -> None:
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         self.count = count
 
-    def draw(self, view: View) -> None:
-        before, after, targets = (part[: self.count].cpu() for part in view.data.first_batch())
-        figure = figures.batch(
-            before[:, 0].numpy(),
-            after[:, 0].numpy(),
-            class_names(targets),
-            title=f"the first {len(targets)} images of the first training batch",
-        )
-        view.writer.add_figure("train/batch", figure, view.step)
+    def draw(self, context: PanelContext) -> None:
+        before, after, targets = (part[: self.count].cpu() for part in context.data.first_batch())
+        images = after[:, 0].numpy()
+        if (before != after).any():
+            images = image_grids.side_by_side(before[:, 0].numpy(), images)
+        title = f"the first {len(targets)} images of the first training batch"
+        figure = image_grids.gallery(images, class_captions(targets), title=title)
+        context.writer.add_figure("train/batch", figure, context.step)
 
 
-def class_names(targets: Tensor) -> list[str]:
-    """What each image is; of a mixture, a line each, the two greatest shares.
+def class_captions(targets: Tensor) -> list[str]:
+    """The class of each image; for a mixture, its two largest shares on a line each.
 
     Args:
-        targets: Labels int64 [B], or probabilities of the classes [B, 10].
+        targets: Labels int64 [B], or shares of the classes [B, num_classes].
     """
     if targets.dim() == 1:
         return [CLASS_NAMES[label] for label in targets.tolist()]
     shares, classes = targets.topk(2)
     return [
-        CLASS_NAMES[label]
+        CLASS_NAMES[first]
         if share > 0.995
-        else f"{share:.0%} {CLASS_NAMES[label]}\n{second_share:.0%} {CLASS_NAMES[second]}"
-        for (share, second_share), (label, second) in zip(shares.tolist(), classes.tolist(), strict=True)
+        else f"{share:.0%} {CLASS_NAMES[first]}\n{second_share:.0%} {CLASS_NAMES[second]}"
+        for (share, second_share), (first, second) in zip(shares.tolist(), classes.tolist(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Panels are drawn at their moments, once, of what they should show."""
+"""Panels: when they are drawn, and what they show."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +14,9 @@ from fmnist import build
 from fmnist.dashboard.callback import Dashboard
 from fmnist.dashboard.embedding import features
 from fmnist.dashboard.filters import Filters
-from fmnist.dashboard.mistakes import markdown
-from fmnist.dashboard.panel import Moment, Panel, View
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.dashboard.mistakes import confused_pairs_table
+from fmnist.dashboard.panel import Panel, PanelContext, Stage
+from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
 from fmnist.networks.residual import ResidualCNN
 from fmnist.runs.run_directory import RunDirectory
@@ -25,20 +25,20 @@ from fmnist.training.metrics import EvaluationMetrics
 Composed = Callable[..., DictConfig]
 
 
-class Note(Panel):
-    """Notes down when it is drawn, and of what."""
+class Recorder(Panel):
+    """Records the split and epoch of each drawing."""
 
-    def __init__(self, *moments: Moment) -> None:
-        self.moments = frozenset(moments)  # type: ignore[misc]
+    def __init__(self, *stages: Stage) -> None:
+        self.stages = frozenset(stages)  # type: ignore[misc]
         self.drawn: list[tuple[str, int | None]] = []
 
-    def draw(self, view: View) -> None:
-        assert len(view.evaluation) == 4
-        self.drawn.append((view.split, view.epoch))
+    def draw(self, context: PanelContext) -> None:
+        assert len(context.evaluation) == 4
+        self.drawn.append((context.split, context.epoch))
 
 
 def history(panel: Panel, *, epochs: int, final: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls the hooks of the dashboard as Lightning does in a run."""
+    """Calls the dashboard's hooks as Lightning does in a run."""
     monkeypatch.setattr("fmnist.dashboard.callback.tensorboards", lambda _trainer: [SimpleNamespace(experiment=None)])
     dataset = ImageDataset(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.zeros(4).long())
     data = SimpleNamespace(part=lambda _split: (dataset, torch.arange(4)))
@@ -55,21 +55,22 @@ def history(panel: Panel, *, epochs: int, final: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("moments", "epochs", "final", "drawn"),
+    ("stages", "epochs", "final", "drawn"),
     [
-        ([Moment.EPOCH], 3, "test", [("val", 1), ("val", 2), ("val", 3)]),
-        ([Moment.MILESTONE], 10, "test", [("val", 1), ("val", 10)]),
-        ([Moment.LAST], 4, "test", [("val", 4)]),
-        ([Moment.FINAL], 4, "test", [("test", None)]),
-        ([Moment.FINAL], 4, "val", [("val", 4)]),
-        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 10, "test", [("val", 1), ("val", 10), ("test", None)]),
-        ([Moment.MILESTONE, Moment.LAST, Moment.FINAL], 4, "val", [("val", 1), ("val", 4)]),
+        ([Stage.EPOCH], 3, "test", [("val", 1), ("val", 2), ("val", 3)]),
+        ([Stage.MILESTONE], 10, "test", [("val", 1), ("val", 10)]),
+        ([Stage.MILESTONE], 4, "test", [("val", 1), ("val", 4)]),
+        ([Stage.FINAL], 4, "test", [("test", None)]),
+        ([Stage.FINAL], 4, "val", [("val", 4)]),
+        ([Stage.MILESTONE, Stage.FINAL], 10, "test", [("val", 1), ("val", 10), ("test", None)]),
+        ([Stage.MILESTONE, Stage.FINAL], 4, "val", [("val", 1), ("val", 4)]),
+        ([Stage.MILESTONE, Stage.FINAL], 10, "val", [("val", 1), ("val", 10)]),
     ],
 )
-def test_a_panel_is_drawn_at_its_moments_and_once_where_they_meet(
-    moments: list[Moment], epochs: int, final: str, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_panel_is_drawn_at_its_stages_and_once_where_they_coincide(
+    stages: list[Stage], epochs: int, final: str, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    panel = Note(*moments)
+    panel = Recorder(*stages)
     history(panel, epochs=epochs, final=final, monkeypatch=monkeypatch)
     assert panel.drawn == drawn
 
@@ -80,7 +81,7 @@ def panels(config: DictConfig, tmp_path: Path) -> list[str]:
     return [type(panel).__name__ for panel in dashboard.panels]
 
 
-def test_each_panel_can_be_deleted_alone_and_all_together(composed: Composed, tmp_path: Path) -> None:
+def test_panels_can_be_deleted_one_by_one_or_all_at_once(composed: Composed, tmp_path: Path) -> None:
     everything = panels(composed(), tmp_path)
     assert len(everything) == 8
     for name in composed().dashboard:
@@ -98,16 +99,16 @@ def test_each_panel_can_be_deleted_alone_and_all_together(composed: Composed, tm
     ],
     ids=["lesson", "residual", "fixed", "none"],
 )
-def test_the_filters_are_those_that_look_at_the_image(network: nn.Module, title: str | None) -> None:
+def test_filters_are_those_of_the_first_convolution(network: nn.Module, title: str | None) -> None:
     drawn: list[Any] = []
     writer = SimpleNamespace(add_figure=lambda name, figure, step: drawn.append((name, figure, step)))
-    Filters().draw(cast(View, SimpleNamespace(network=network, writer=writer, step=7)))
+    Filters().draw(cast(PanelContext, SimpleNamespace(network=network, writer=writer, step=7)))
     assert [(name, step) for name, _, step in drawn] == [("network/filters", 7)] * (title is not None)
     for _, figure, _ in drawn:
         assert figure.get_suptitle().startswith(title)
 
 
-def test_features_are_what_goes_into_the_last_layer() -> None:
+def test_features_are_the_input_of_the_last_linear_layer() -> None:
     network = CNN().eval()
     images = torch.randint(256, (300, 1, 28, 28), dtype=torch.uint8)
     seen = features(network, images)
@@ -118,7 +119,7 @@ def test_features_are_what_goes_into_the_last_layer() -> None:
         features(nn.Conv2d(1, 1, 1), images.float())
 
 
-def test_features_of_a_compiled_network_are_those_of_the_same_one_as_it_is() -> None:
+def test_compiled_network_has_the_features_of_the_eager_one() -> None:
     network = CNN().eval()
     images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
     expected = features(network, images)
@@ -128,14 +129,16 @@ def test_features_of_a_compiled_network_are_those_of_the_same_one_as_it_is() -> 
     torch.testing.assert_close(features(network, images), expected)
 
 
-def test_the_confused_pairs_are_named() -> None:
-    text = markdown([(6, 0, 120), (2, 4, 7)], 10_000)
-    assert "| Shirt | T-shirt/top | 120 |" in text
-    assert "| Pullover | Coat | 7 |" in text
+def test_confused_pairs_are_a_markdown_table() -> None:
+    lines = confused_pairs_table([(6, 0, 120), (2, 4, 7)], 10_000).splitlines()
+    assert lines[0] == "Confused most, of 10,000 images:"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert cells[0] == ["is", "taken for", "images"]
+    assert cells[2:] == [["Shirt", "T-shirt/top", "120"], ["Pullover", "Coat", "7"]]
 
 
 @pytest.mark.parametrize("node", ["mistakes.count=0", "embedding.count=2", "training_batch.count=0"])
-def test_counts_out_of_range_are_refused(node: str, composed: Composed, tmp_path: Path) -> None:
+def test_counts_out_of_range_are_rejected(node: str, composed: Composed, tmp_path: Path) -> None:
     from fmnist.config.errors import UserError
 
     with pytest.raises(UserError, match=r"dashboard\.\w+\.count must be at least"):

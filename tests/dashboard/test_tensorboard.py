@@ -1,4 +1,4 @@
-"""The dashboard: what is in the event files, and what a real TensorBoard serves of a sweep."""
+"""TensorBoard: the event files of a run, and what a real server shows of a sweep."""
 
 import json
 import re
@@ -44,12 +44,12 @@ def seven_epochs(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return RunDirectory(path)
 
 
-def test_curves_are_logged_per_epoch_and_per_some_steps(seven_epochs: RunDirectory) -> None:
+def test_curves_are_logged_per_epoch_and_every_ten_steps(seven_epochs: RunDirectory) -> None:
     log = events(seven_epochs)
     steps_per_epoch = 50
     for name in ("train/loss", "train/acc", "val/loss", "val/acc", "train/images_per_second"):
         assert len(log.Scalars(name)) == 7, name
-    assert {event.value for event in log.Scalars("epoch")} == {*range(7), 7}  # counted from 0; 7 is the test's
+    assert {event.value for event in log.Scalars("epoch")} == {*range(7), 7}  # counted from 0; the test logs 7
     for name in ("train/loss_step", "lr"):
         steps = [event.step for event in log.Scalars(name)]
         assert len(steps) == 7 * steps_per_epoch / 10, name  # smoke logs every 10 steps
@@ -60,7 +60,7 @@ def test_curves_are_logged_per_epoch_and_per_some_steps(seven_epochs: RunDirecto
     assert all(event.value > 100 for event in log.Scalars("train/images_per_second"))
 
 
-def test_curves_end_with_the_figures_of_metrics_json(seven_epochs: RunDirectory) -> None:
+def test_curves_end_at_the_values_of_metrics_json(seven_epochs: RunDirectory) -> None:
     log, metrics = events(seven_epochs), seven_epochs.read_metrics()
     for name in ("train/loss", "train/acc", "test/loss", "test/acc"):
         assert log.Scalars(name)[-1].value == metrics[name]
@@ -71,17 +71,17 @@ def test_curves_end_with_the_figures_of_metrics_json(seven_epochs: RunDirectory)
 
 def test_confusion_matrices_are_drawn_at_milestones_and_the_last_epoch(seven_epochs: RunDirectory) -> None:
     log = events(seven_epochs)
-    # At the last step of the first epoch, where its other figures are; the last picture is drawn when training is over.
+    # At the last step of the first epoch, like its metrics; the last one is drawn after training.
     assert [event.step for event in log.Images("val/confusion_matrix")] == [49, 350]
     (test,) = log.Images("test/confusion_matrix")
     assert (test.width, test.height) == (640, 640)
 
 
-def test_milestones_are_the_powers_of_ten() -> None:
+def test_milestones_are_powers_of_ten() -> None:
     assert [epoch for epoch in range(1, 1001) if is_milestone(epoch)] == [1, 10, 100, 1000]
 
 
-def test_the_graph_and_the_resolved_configuration_are_there(seven_epochs: RunDirectory) -> None:
+def test_graph_layers_configuration_and_command_line_are_logged(seven_epochs: RunDirectory) -> None:
     log = events(seven_epochs)
     graph = str(log.Graph())
     for layer in ("conv1", "conv2", "fc1", "fc2", "out"):
@@ -91,14 +91,14 @@ def test_the_graph_and_the_resolved_configuration_are_there(seven_epochs: RunDir
     assert "max_epochs: 7" in yaml
     assert "${" not in yaml  # references are resolved
     (text,) = log.Tensors("layers/text_summary")
-    layers = text.tensor_proto.string_val[0].decode()
+    layers = re.sub(" +", " ", text.tensor_proto.string_val[0].decode())
     assert "| conv1 | Conv2d | 6 x 24 x 24 | 156 |" in layers
     assert "| total | | | 32,998 |" in layers
     (text,) = log.Tensors("command_line/text_summary")
     assert "experiment=smoke trainer.max_epochs=7 scheduler=cosine" in text.tensor_proto.string_val[0].decode()
 
 
-def test_each_class_has_its_curves_and_they_end_at_what_was_counted(seven_epochs: RunDirectory) -> None:
+def test_each_class_has_curves_that_agree_with_the_accuracy(seven_epochs: RunDirectory) -> None:
     log = events(seven_epochs)
     recalls = []
     for name in CLASS_NAMES:
@@ -111,23 +111,23 @@ def test_each_class_has_its_curves_and_they_end_at_what_was_counted(seven_epochs
             )
             assert all(0 <= event.value <= 1 for event in curve)
         recalls.append(log.Scalars(f"val_per_class/recall/{name.replace('/', ' or ')}")[-1].value)
-    # 500 stratified images were validated on, about 50 of each class: the mean recall is close to the accuracy.
+    # Validated on 500 stratified images, about 50 per class: the mean recall is close to the accuracy.
     assert sum(recalls) / 10 == pytest.approx(log.Scalars("val/acc")[-1].value, abs=0.03)
 
 
-def test_the_projector_has_features_names_and_pictures_of_the_same_images(seven_epochs: RunDirectory) -> None:
+def test_projector_has_features_classes_and_sprites_of_the_same_images(seven_epochs: RunDirectory) -> None:
     (folder,) = (path.parent for path in seven_epochs.tensorboard.rglob("tensors.tsv"))
     header, *names = (folder / "metadata.tsv").read_text().splitlines()
     features = (folder / "tensors.tsv").read_text().splitlines()
     assert header.split("\t") == ["class", "predicted", "prediction"]
     assert len(names) == len(features) == 500  # of the 2,000: smoke tests on two batches
-    assert {len(row.split("\t")) for row in features} == {60}  # what goes into the last layer
+    assert {len(row.split("\t")) for row in features} == {60}  # input of the last layer
     with Image.open(folder / "sprite.png") as sprite:
-        assert sprite.size == (23 * 28, 23 * 28)  # the least square that holds 500
+        assert sprite.size == (23 * 28, 23 * 28)  # the smallest square that holds 500
 
 
 def serve(directory: Path) -> Iterator[str]:
-    """The address of a real TensorBoard on a directory."""
+    """Starts a real TensorBoard on a directory and yields its address."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", "--logdir", directory, "--port", str(port), "--load_fast=false"],
@@ -143,7 +143,7 @@ def serve(directory: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a real TensorBoard answers of a sweep over the learning rate."""
+    """Address of the plugins of a real TensorBoard on a sweep over the learning rate."""
     cwd = tmp_path_factory.mktemp("sweep")
     outcome = run_command(ROOT / "train.py", "-m", "optimizer.lr=0.001,0.003,0.01", "experiment=smoke", cwd=cwd)
     assert outcome.code == 0, outcome.err
@@ -152,7 +152,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def get(url: str, body: dict[str, Any] | None = None, *, until: Callable[[Any], bool]) -> Any:
-    """Asks TensorBoard until it has read its files."""
+    """Repeats a request until TensorBoard has read its files."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     for _ in range(60):
@@ -167,10 +167,10 @@ def get(url: str, body: dict[str, Any] | None = None, *, until: Callable[[Any], 
     raise AssertionError(f"no answer from {url}")
 
 
-def test_a_sweep_can_be_sorted_by_validation_accuracy_in_the_hparams_tab(served: str) -> None:
+def test_hparams_tab_sorts_a_sweep_by_validation_accuracy(served: str) -> None:
     experiment = get(f"{served}/hparams/experiment", {"experimentName": ""}, until=lambda it: "hparamInfos" in it)
     parameters = [info["name"] for info in experiment["hparamInfos"]]
-    # TensorBoard shows the first five parameters and the first metric by itself.
+    # By default TensorBoard shows the first five parameters and the first metric.
     assert "optimizer.lr" in parameters[:5]
     assert {"data.batch_size", "model", "optimizer", "scheduler", "seed", "trainer.max_epochs"} <= set(parameters)
     metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
@@ -190,7 +190,7 @@ def test_a_sweep_can_be_sorted_by_validation_accuracy_in_the_hparams_tab(served:
     assert accuracies == sorted(accuracies, reverse=True)
 
 
-def test_the_image_that_is_served_can_be_opened(served: str) -> None:
+def test_served_image_can_be_opened(served: str) -> None:
     tags = get(f"{served}/images/tags", until=lambda it: len(it) == 3)
     run = min(tags)
     assert re.fullmatch(r"sweeps/.*/experiment-smoke\+optimizer\.lr-0\.001/tensorboard", run)
@@ -201,7 +201,7 @@ def test_the_image_that_is_served_can_be_opened(served: str) -> None:
         assert Image.open(response).size == (640, 640)
 
 
-def test_the_curves_of_precision_and_recall_are_served(served: str) -> None:
+def test_precision_recall_curves_are_served(served: str) -> None:
     tags = get(f"{served}/pr_curves/tags", until=lambda it: len(it) == 3)
     run = min(tags)
     assert len(tags[run]) == 10
@@ -211,7 +211,7 @@ def test_the_curves_of_precision_and_recall_are_served(served: str) -> None:
     assert all(0 <= value <= 1 for value in curve["precision"])
 
 
-def test_the_custom_charts_name_curves_that_are_there(served: str) -> None:
+def test_custom_charts_name_existing_curves(served: str) -> None:
     layout = get(f"{served}/custom_scalars/layout", until=bool)
     charts = [chart for category in layout["category"] for chart in category["chart"]]
     assert [chart["title"] for chart in charts] == ["precision", "recall", "f1"]
@@ -223,7 +223,7 @@ def test_the_custom_charts_name_curves_that_are_there(served: str) -> None:
             assert set(tags) <= set(scalars[run])
 
 
-def test_the_projector_is_served(served: str) -> None:
+def test_projector_is_served(served: str) -> None:
     runs = get(f"{served}/projector/runs", until=lambda it: len(it) == 3)
     query = urllib.parse.urlencode({"run": runs[0]})
     (embedding,) = get(f"{served}/projector/info?{query}", until=bool)["embeddings"]
@@ -243,14 +243,14 @@ def test_the_projector_is_served(served: str) -> None:
         ("text", ["command_line", "configuration", "layers"]),
     ],
 )
-def test_a_browser_shows_data_in_each_tab(served: str, browser: WebDriver, tab: str, texts: list[str]) -> None:
+def test_each_tab_shows_data_in_a_browser(served: str, browser: WebDriver, tab: str, texts: list[str]) -> None:
     get(f"{served}/scalars/tags", until=lambda it: len(it) == 3)
     assert_shows(browser, f"{served.removesuffix('/data/plugin')}/#{tab}", texts)
 
 
 @pytest.mark.slow
-def test_a_browser_shows_the_features_in_the_projector(seven_epochs: RunDirectory, browser: WebDriver) -> None:
-    """Of a single run: of several, the projector asks first which one to show."""
+def test_projector_shows_the_features_in_a_browser(seven_epochs: RunDirectory, browser: WebDriver) -> None:
+    """One run only: with several, the projector first asks which one to show."""
     for address in serve(seven_epochs.path):
         get(f"{address}/data/plugin/projector/runs", until=lambda it: len(it) == 1)
         assert_shows(browser, f"{address}/#projector", ["Points: 500", "Dimension: 60"])
@@ -269,7 +269,7 @@ def assert_shows(browser: WebDriver, address: str, texts: list[str]) -> None:
     assert [text for text in texts if text not in shown] == [], shown[:2000]
 
 
-# The page's text, that of its web components and frames included.
+# The text of the page, including its web components and frames.
 VISIBLE_TEXT = """
 const collect = (node) => {
   if (node.nodeType === Node.TEXT_NODE) return node.textContent;

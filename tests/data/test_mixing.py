@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmnist.dashboard.training_batch import class_names
+from fmnist.dashboard.training_batch import class_captions
 from fmnist.data.batches import BatchContext
 from fmnist.data.mixing import CutMix, Mixing, Mixup
 from tests.data.test_augmentation import some_images
@@ -134,8 +134,8 @@ def test_an_argument_out_of_range_is_named(kind: type[Mixing], arguments: dict[s
 
 
 def test_the_dashboard_names_the_greater_share_first() -> None:
-    assert class_names(torch.tensor([9, 0])) == ["Ankle boot", "T-shirt/top"]
+    assert class_captions(torch.tensor([9, 0])) == ["Ankle boot", "T-shirt/top"]
     targets = torch.zeros(2, 10)
     targets[0, [8, 6]] = torch.tensor([0.7, 0.3])
     targets[1, 8] = 1
-    assert class_names(targets) == ["70% Bag\n30% Shirt", "Bag"]
+    assert class_captions(targets) == ["70% Bag\n30% Shirt", "Bag"]
