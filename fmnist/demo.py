@@ -1,7 +1,10 @@
-"""Shows a trained network at work, on a page in the browser: ``python -m fmnist.demo``.
+"""Classify pictures and drawings on a web page.
 
-Drop a picture there, or draw one: the page says how probable each class is, and shows what the network saw. It is
-served to this machine alone, unless host= says otherwise, and fetches nothing from elsewhere. Ctrl-C ends it.
+  python -m fmnist.demo run=<run directory>
+  python -m fmnist.demo                        the newest finished run under runs/
+
+Drop a picture on the page, or draw one: it shows the probability of each class and the input of the network. The page
+is reachable from this machine only, unless you set host=, and loads nothing from other servers. Stop it with Ctrl-C.
 """
 
 import logging
@@ -19,7 +22,7 @@ from fmnist.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"  # this machine alone
+LOOPBACK = "127.0.0.1"  # reachable from this machine only
 RUNS = Path("runs")  # where train.py puts them
 
 
@@ -27,7 +30,7 @@ RUNS = Path("runs")  # where train.py puts them
 class Options:
     run: Path | None = options.option("the run directory, if not the newest finished one under runs/", default=None)
     checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
-    host: str = options.option("address to listen on; 0.0.0.0 shows the page to the whole network", default=LOOPBACK)
+    host: str = options.option("address to listen on; 0.0.0.0 opens the page to the whole network", default=LOOPBACK)
     port: int = options.option("port of the page, from 1 to 65535", default=7860)
     trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
@@ -46,8 +49,8 @@ def demo(options: Options) -> None:
 
         network = trained.load(run.path, options.checkpoint, options.trust)
         description = describe(run, options.checkpoint)
-        blocks = demo_page.page(network, description)
-        blocks.launch(
+        page = demo_page.page(lambda images: trained.by_class(network, images), description)
+        page.launch(
             server_name=options.host,
             server_port=options.port,
             share=False,
@@ -62,9 +65,9 @@ def demo(options: Options) -> None:
         )
         try:
             log.info("%-20s %s", "network", description)
-            log.info("%-20s http://%s:%d  (Ctrl-C ends it)", "page", options.host, options.port)
+            log.info("%-20s http://%s:%d  (Ctrl-C stops it)", "page", options.host, options.port)
             threading.Event().wait()
-        except KeyboardInterrupt:  # the server's threads end with the program; its own way to stop takes seconds
+        except KeyboardInterrupt:  # the server's threads end with the program; closing the server would take seconds
             log.info("ended")
 
 
@@ -81,22 +84,21 @@ def newest_run(runs: Path) -> Path:
 
 
 def describe(run: RunDirectory, checkpoint: str) -> str:
-    """A run's name and, where it was tested, its accuracy; the test is one of the best checkpoint."""
+    """Name of the run and, for the best checkpoint, which is the one tested, its test accuracy."""
     accuracy = run.read_metrics().get("test/acc") if checkpoint == "best" else None
-    return f"{run.path} ({checkpoint} checkpoint" + (
-        f", test accuracy {accuracy:.4f})" if accuracy is not None else ")"
-    )
+    note = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
+    return f"{run.path} ({checkpoint} checkpoint{note})"
 
 
 def _import_gradio(uploads: str, host: str) -> None:
-    """Imports Gradio with the settings that it reads from the environment, some of them only then."""
+    """Imports Gradio, which reads some of these settings only then."""
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",  # no reports to its makers
-        "GRADIO_TEMP_DIR": uploads,  # else the pictures would stay on the disk
-        "no_proxy": f"{no_proxy},{LOOPBACK},{host}".lstrip(","),  # it asks its own server whether it is there
+        "GRADIO_ANALYTICS_ENABLED": "False",  # sends nothing to its makers
+        "GRADIO_TEMP_DIR": uploads,  # else uploaded pictures would stay on the disk
+        "no_proxy": f"{no_proxy},{LOOPBACK},{host}".lstrip(","),  # at start it connects to its own server
     }
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # and httpx would tell of it
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log that connection
     try:
         import gradio  # noqa: F401
     except ImportError as error:
@@ -106,10 +108,10 @@ def _import_gradio(uploads: str, host: str) -> None:
 def _check_address(host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise UserError(f"port must be from 1 to 65535, got {port}")
-    if not host:
-        raise UserError("host must be an address, such as 127.0.0.1, got nothing")  # to a socket this means all of them
+    if not host:  # which would listen on all addresses
+        raise UserError("host must be an address, such as 127.0.0.1, got nothing")
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what has just ended does not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just closed is free
         try:
             probe.bind((host, port))
         except (OSError, UnicodeError) as error:

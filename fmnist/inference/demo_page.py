@@ -1,4 +1,4 @@
-"""The page of ``fmnist.demo``: a picture or a drawing, what the network saw, and what it says. Needs Gradio."""
+"""The web page of ``fmnist.demo``: a picture or a drawing, the network's input and its prediction. Needs Gradio."""
 
 import html
 from collections.abc import Callable
@@ -10,59 +10,58 @@ from typing import Any
 import gradio as gr
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 from fmnist.config.errors import UserError
-from fmnist.data.files import CLASS_NAMES
 from fmnist.inference.pictures import decode, prepare
-from fmnist.inference.trained import probabilities
 
-SIDE = 392  # pixels of the page: height of each picture, 14 times that of what the network sees
-BRUSH = 28  # pixels of the page: what is drawn is still two pixels wide when the network sees it
-COLUMN = 260  # pixels of the page: three columns, as long as each is so wide
+# Pixels of the page.
+SIDE = 392  # height of a picture: 14 times that of the network's input
+BRUSH = 28  # a line is still two pixels wide in the network's input
+COLUMN = 260  # minimum width: three columns, if the window has room for them
 
-Answer = tuple[dict[str, float] | None, Image.Image | None, str]  # probabilities, what the network saw, a message
-NOTHING: Answer = None, None, ""
+Classify = Callable[[Tensor], list[dict[str, float]]]  # uint8 [B, 1, 28, 28] to class probabilities by name
+Outputs = tuple[dict[str, float] | None, Image.Image | None, str]  # probabilities, input of the network, message
+EMPTY: Outputs = None, None, ""
 
 
-def of_file(network: nn.Module, file: dict[str, Any] | None) -> Answer:
-    """Looks at an uploaded file, as Gradio describes it; None if it was taken away."""
+def classify_file(classify: Classify, file: dict[str, Any] | None) -> Outputs:
+    """Classifies an uploaded file, as described by Gradio; None after its removal."""
     if file is None:
-        return NOTHING
+        return EMPTY
     name = file["orig_name"] or "the picture"
-    return _look(network, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name))
+    return _classify(classify, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name))
 
 
-def of_drawing(network: nn.Module, drawing: dict[str, Image.Image | None] | None) -> Answer:
-    """Looks at a drawing, black on white, as Gradio's Sketchpad describes it."""
+def classify_drawing(classify: Classify, drawing: dict[str, Image.Image | None] | None) -> Outputs:
+    """Classifies a drawing, black on white, as described by Gradio's Sketchpad."""
     picture = drawing["composite"] if drawing else None
-    if picture is None or picture.getextrema() == (255, 255):  # nothing is drawn yet
-        return NOTHING
-    return _look(network, lambda: picture)
+    if picture is None or picture.getextrema() == (255, 255):  # nothing drawn yet
+        return EMPTY
+    return _classify(classify, lambda: picture)
 
 
-def _look(network: nn.Module, read: Callable[[], Image.Image]) -> Answer:
+def _classify(classify: Classify, read: Callable[[], Image.Image]) -> Outputs:
     try:
         pixels = prepare(read())
     except UserError as error:
         return None, None, html.escape(str(error))
-    (row,) = probabilities(network, torch.from_numpy(pixels)[None, None])
-    seen = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-    return dict(zip(CLASS_NAMES, row.tolist(), strict=True)), seen, ""
+    (probabilities,) = classify(torch.from_numpy(pixels)[None, None])
+    return probabilities, Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST), ""
 
 
-def page(network: nn.Module, description: str) -> gr.Blocks:
-    """The page.
+def page(classify: Classify, description: str) -> gr.Blocks:
+    """Builds the page.
 
     Args:
-        network: From raw pixels to logits, in evaluation mode.
-        description: What to say of it.
+        classify: The network.
+        description: Name of the network, shown below the title.
     """
     blocks = gr.Blocks(title="fmnist", analytics_enabled=False)
     with blocks:
         gr.HTML(
             "<h1>Which garment is it?</h1>"
-            "<p>A convolutional network, trained on Fashion-MNIST, tells ten kinds of clothing apart. "
+            "<p>A convolutional network, trained on Fashion-MNIST, recognises ten kinds of clothing. "
             "Drop a picture of one garment, or draw one.</p>"
             f"<p class='network'>{html.escape(description)}</p>",
             elem_id="title",
@@ -88,43 +87,43 @@ def page(network: nn.Module, description: str) -> gr.Blocks:
                         elem_id="drawing",
                     )
                 message = gr.HTML(elem_id="message")
-            with gr.Column(min_width=COLUMN), gr.Tab("What the network saw"):
+            with gr.Column(min_width=COLUMN), gr.Tab("Input of the network"):
                 seen = gr.Image(
                     format="png", height=SIDE, interactive=False, show_label=False, buttons=[], elem_id="seen"
                 )
-            with gr.Column(min_width=COLUMN), gr.Tab("What it says"):
-                answer = gr.Label(num_top_classes=len(CLASS_NAMES), show_label=False, elem_id="answer")
+            with gr.Column(min_width=COLUMN), gr.Tab("Prediction"):
+                answer = gr.Label(show_label=False, elem_id="answer")
         outputs = [answer, seen, message]
         gr.on(
             [file.change, picture_tab.select],
-            partial(of_file, network),
+            partial(classify_file, classify),
             file,
             outputs,
-            preprocess=False,  # else Gradio opens the file, and when it cannot, says so in words of its own
+            preprocess=False,  # else Gradio opens the file and, if it cannot, shows its own message
             api_visibility="private",
             show_progress="hidden",
         )
         gr.on(
             [drawing.change, drawing_tab.select],
-            partial(of_drawing, network),
+            partial(classify_drawing, classify),
             drawing,
             outputs,
             api_visibility="private",
             show_progress="hidden",
         )
-        gr.on([drawing_tab.select, drawing.clear], js=TAKE_THE_BRUSH)
+        gr.on([drawing_tab.select, drawing.clear], js=SELECT_BRUSH)
     return blocks
 
 
-# Gradio lets one draw only after a click on the brush, which is there when the tab has been drawn.
-TAKE_THE_BRUSH = """() => {
+# Drawing needs a click on the brush, which appears some time after the tab.
+SELECT_BRUSH = """() => {
     const clock = setInterval(() => {
         const brush = document.querySelector("#drawing [aria-label=Brush]")
         if (brush) { clearInterval(clock); brush.click() }
     }, 500)
 }"""
 
-# In weight 400, since the bolder font that Gradio brings lacks letters.
+# Weight 400, since Gradio's bolder font lacks letters.
 CSS = f"""
 #title h1, #answer h2 {{ font-weight: 400 }}
 #title .network {{ opacity: 0.7 }}

@@ -1,4 +1,4 @@
-"""Which picture files a command line means: files, directories of them, patterns."""
+"""Finds picture files: by name, in directories, by pattern."""
 
 import glob
 import os
@@ -10,18 +10,17 @@ from fmnist.inference import pictures
 from fmnist.inference.prediction import printable
 
 
-def find(images: Iterable[str]) -> list[Path]:
-    """The files that are meant, each once. What exists by its name is not taken for a pattern.
+def find(names: Iterable[str]) -> list[Path]:
+    """The files that names, directories and patterns stand for, each once. An existing name is never a pattern.
 
     Raises:
         UserError: A directory holds no picture, or a pattern matches nothing.
     """
     found: list[Path] = []
-    for text in images:
+    for text in names:
         if not text:
-            raise UserError("images has an empty name in it")
-        # Path's own refuses a file that is called ~a.png.
-        name = os.path.expanduser(text)  # noqa: PTH111
+            raise UserError("images contains an empty name")
+        name = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser rejects a file called ~a.png)
         path = Path(name)
         try:
             if path.is_dir():
@@ -36,16 +35,18 @@ def find(images: Iterable[str]) -> list[Path]:
 
 
 def _in_directory(directory: Path) -> list[Path]:
-    shown = (path for path in directory.iterdir() if not path.name.startswith("."))
-    found = sorted(path for path in shown if path.suffix.lower() in pictures.SUFFIXES)
+    found = sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in pictures.SUFFIXES and not path.name.startswith(".")
+    )
     if not found:
-        raise UserError(f"{directory} holds no file that is called like a picture ({' '.join(pictures.SUFFIXES)})")
+        raise UserError(f"{directory} holds no picture file ({' '.join(pictures.SUFFIXES)})")
     return found
 
 
 def _matching(pattern: str) -> list[Path]:
-    # Path's own takes no absolute pattern.
-    matches = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+    matches = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207 (Path.glob rejects absolute patterns)
     found = [path for path in matches if not path.is_dir()]
     if not found:
         raise UserError(f"no file matches {printable(pattern)}")

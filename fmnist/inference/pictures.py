@@ -1,7 +1,7 @@
-"""Pictures that people have, brought to the form of the data set: uint8 [28, 28], a light garment on black.
+"""Reads pictures and converts them to the form of the data set: uint8 [28, 28], a light garment on black.
 
-The steps are those by which the data set was made of a shop's photographs (Xiao, Rasul, Vollgraf 2017,
-"Fashion-MNIST", figure 1), and what photographs of other origin need besides; see ``prepare``.
+The steps follow those that made the data set from a shop's photographs (Xiao, Rasul, Vollgraf 2017, "Fashion-MNIST",
+figure 1), extended for photographs of other origin; see ``prepare``.
 """
 
 import warnings
@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 
 SIDE = 28  # pixels
-WORKING_SIDE = 512  # pixels: larger pictures are averaged down to it first, which takes the noise of a camera out
-TOLERANCE = 0.05 * 255  # what is within 5 % of the background counts as background, the figure of the paper
-CORNER = 14  # the background is looked for in four squares, whose side is the shorter edge divided by this
-BLACK = 3  # the darkest corner pixel of an image of the data set; of 70,000 two are without such a one
-ALMOST_WHITE = 220  # a garment without background that is lighter than this would be lost on white
+WORKING_SIDE = 512  # pixels: larger pictures are first averaged down to this size, which removes camera noise
+TOLERANCE = 0.05 * 255  # from the background: 5 %, as in the paper
+CORNER = 14  # the background is measured in a square in each corner; its side is the shorter edge divided by this
+BLACK = 3  # all but two of the 70,000 images of the data set have a corner pixel this dark
+ALMOST_WHITE = 220  # a lighter garment on a transparent background would be lost on white
 
-# What is decoded, and how such files are called. Pillow knows more, some of which starts other programs.
+# Formats and file name suffixes. Pillow knows more formats; some of them start other programs.
 FORMATS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jfif"),
@@ -35,20 +35,20 @@ FORMATS = {
 }
 SUFFIXES = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
 
-# Pillow only warns of pictures from 89 to 179 million pixels: refused, too. What else it warns of it can read.
+# Pillow only warns about pictures from 89 to 179 million pixels: reject them. Its other warnings are harmless.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def read(path: Path) -> Image.Image:
-    """Decodes a picture file; of several frames, the first.
+    """Decodes a picture file; the first frame of an animation.
 
     Raises:
-        UserError: See ``decode``; or the file is not there, is none, or may not be read.
+        UserError: The file does not exist, is not a regular file or cannot be read, or see ``decode``.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for someone to write into it
-            raise UserError(f"{path} is {'a directory' if path.is_dir() else 'no file'}")
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise UserError(f"{path} is {'a directory' if path.is_dir() else 'not a file'}")
         with path.open("rb") as file:
             return decode(file, str(path))
     except OSError as error:
@@ -56,10 +56,10 @@ def read(path: Path) -> Image.Image:
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:
-    """Decodes a picture from an open file or from bytes in memory; ``name`` is what messages call it.
+    """Decodes a picture from an open file or from bytes in memory. Messages call it ``name``.
 
     Raises:
-        UserError: It is empty, no picture, damaged, or so large that decoding it could exhaust the memory.
+        UserError: It is empty, not a picture, damaged, or so large that decoding it could exhaust the memory.
     """
     if not file.read(1):
         raise UserError(f"{name} is empty")
@@ -68,34 +68,30 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
         picture = Image.open(file, formats=list(FORMATS))
         picture.load()
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{name} is no picture, or of a kind that is not read here ({', '.join(FORMATS)} are)"
-        ) from error
+        raise UserError(f"{name} is not a picture in a supported format ({', '.join(FORMATS)})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{name} is refused: it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except Exception as error:  # damaged files make Pillow raise errors of almost every class
-        raise UserError(f"{name} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise UserError(f"{name} is rejected: it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow raises almost any exception for a damaged file
+        raise UserError(f"{name} is damaged: {one_line(error) or type(error).__name__}") from error
     return picture
 
 
 def prepare(picture: Image.Image) -> NDArray[np.uint8]:
-    """Brings a picture to the form of the data set.
+    """Converts a picture to the form of the data set.
 
-    1. It is turned upright as its EXIF data say, made grey, and brought to 8 bits. Larger pictures than 512 pixels are
-       averaged down to that.
-    2. What is transparent becomes white, as the shop's background was; or black around a garment that is almost white.
-    3. The background is the median of the four corners. If it is light the picture is negated.
-    4. A picture of 28 x 28 pixels on black is in the form of the data set then, and nothing else is done: an image of
-       the data set stays what it is, to the last bit.
-    5. Edges that are within 5 % of the background are trimmed.
-    6. Each pixel becomes its distance from the background, scaled so that white on black stays 255: a backdrop of any
-       grey becomes black.
-    7. The longer edge is brought to 28 pixels and the shorter one extended with black, the garment in the centre.
-       Where the garment cannot be centred the odd row is above and the odd column on the left, as in the data set.
+    1. Rotate it according to its EXIF data and convert it to 8-bit grey. Average it down to 512 pixels if it is larger.
+    2. Make transparent pixels white, like the shop's background; or black around a garment that is almost white.
+    3. The background is the median of the four corners. If it is light, invert the picture.
+    4. If the picture is now 28 x 28 pixels on black, return it: images of the data set are not changed at all.
+    5. Trim edges that are within 5 % of the background.
+    6. Replace each pixel by its distance from the background, scaled so that white on black stays 255. A backdrop of
+       any grey becomes black.
+    7. Scale the longer edge to 28 pixels and pad the shorter one with black, the garment in the centre. An odd row of
+       padding goes to the top and an odd column to the left, as in the data set.
 
-    In two things this differs from the paper. There, step 7 skips rows and columns and sharpens afterwards; here pixels
-    are averaged, since a photograph has a hundred times the pixels of the shop's thumbnails, and skipping would make
-    noise of any fabric. And the paper trims by colour; here it is by grey, which is all that the network sees.
+    This differs from the paper in two points. In step 7 the paper skips rows and columns and sharpens the result; here
+    pixels are averaged, since a photograph has a hundred times more pixels than the shop's thumbnails, and skipping
+    would turn any fabric into noise. And the paper trims by colour, here by grey, which is all that the network sees.
 
     Args:
         picture: Of any mode and size. It is not changed.
@@ -104,7 +100,7 @@ def prepare(picture: Image.Image) -> NDArray[np.uint8]:
         uint8 [28, 28], 0 is the background.
 
     Raises:
-        UserError: There is nothing to see: no pixel differs from the background.
+        UserError: No pixel differs from the background.
     """
     luminance = _luminance(picture)
     if np.median(_corners(luminance)) > 127.5:
@@ -123,14 +119,14 @@ def prepare(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it: turned as its EXIF data say, in a mode of 8 bits."""
-    with suppress(Exception):  # damaged EXIF data make Pillow raise errors of almost every class: they say nothing
+    """The picture as a viewer shows it: rotated according to its EXIF data, in an 8-bit mode."""
+    with suppress(Exception):  # Pillow raises almost any exception for damaged EXIF data: ignore them
         picture = ImageOps.exif_transpose(picture)
     if picture.mode == "LAB":
         return picture.getchannel("L")
     if not picture.mode.startswith(("I", "F")):
         return picture
-    # 16 or 32 bits, and nothing says which number is white: it is the first usual one that no pixel exceeds.
+    # 16 or 32 bits, with an unknown level of white: take the first usual level that no pixel exceeds.
     values = np.nan_to_num(np.asarray(picture, np.float32)).astype(np.float64)
     largest = values.max()
     white = next((usual for usual in (1, 255, 4095, 65535) if usual >= largest), largest)
@@ -138,7 +134,7 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def thumbnail(picture: Image.Image, side: int) -> NDArray[np.uint8]:
-    """A copy to look at, at most so many pixels high and wide: [H, W, 3], or [H, W, 4] if it has transparency."""
+    """A copy of at most ``side`` pixels in height and width: [H, W, 3], or [H, W, 4] with transparency."""
     small = upright(picture)
     small = small.convert("RGBA" if small.has_transparency_data else "RGB")
     small.thumbnail((side, side))
@@ -146,7 +142,7 @@ def thumbnail(picture: Image.Image, side: int) -> NDArray[np.uint8]:
 
 
 def _luminance(picture: Image.Image) -> NDArray[np.float64]:
-    """Grey without transparency, at most 512 pixels high and wide: float64 [H, W] from 0 to 255."""
+    """Grey levels without transparency, at most 512 pixels high and wide: float64 [H, W] from 0 to 255."""
     grey = upright(picture)
     grey = grey.convert("RGBA").convert("LA") if grey.has_transparency_data else grey.convert("L")
     grey.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)

@@ -1,8 +1,9 @@
-"""A trained network, brought back from its run directory."""
+"""Loads the trained network of a run directory, with its configuration and data."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal, get_args
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from fmnist import build
 from fmnist.config import settings
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs import checkpoint_io
@@ -23,83 +24,73 @@ Checkpoint = Literal["best", "last"]
 
 
 def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> nn.Module:
-    """The network of a run, trained, in evaluation mode.
+    """Loads the trained network of a run, in evaluation mode.
 
-    It takes raw pixels, uint8 or float from 0 to 255, [B, 1, 28, 28], and gives logits [B, 10]. Its attribute
-    ``class_names`` names the classes. Only weights are read from the checkpoint: one that carries code is refused.
+    The network maps raw pixels [B, 1, 28, 28], uint8 or float from 0 to 255, to logits [B, 10]. Its attribute
+    ``class_names`` names the classes. Only weights are read from the checkpoint; one that contains code is rejected.
 
     Args:
         run: The run directory.
-        checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has a ``last``.
-        trust: Packages whose classes the run's configuration may name, besides this project's own and torch's family,
-            such as ``("timm",)``. Importing them runs their code.
+        checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has only a ``last``.
+        trust: Packages, besides this project and torch's family, whose classes the run's configuration may name, such
+            as ``("timm",)``. Importing them runs their code.
 
     Raises:
-        UserError: The directory holds no finished run or no such checkpoint, or the weights are not of this network.
+        UserError: The directory holds no finished run or no such checkpoint, or the weights do not fit the network.
     """
     return load_classifier(RunDirectory(run), checkpoint, trust).network
 
 
 def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> Classifier:
-    """The same within its LightningModule."""
+    """Like ``load``, but returns the LightningModule."""
     try:
         classifier = build.classifier(configuration(run, checkpoint, trust))
     except OmegaConfBaseException as error:
-        raise UserError(f"cannot use the configuration of {run.path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot use the configuration of {run.path}: {one_line(error)}") from error
     path = run.best_checkpoint if checkpoint == "best" else run.last_checkpoint
     weights = checkpoint_io.read(path).get("state_dict")
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{path} is no checkpoint: it holds no weights, or more")
-    expected = classifier.state_dict()
-    wrong = [
-        *(f"{name} is missing" for name in expected if name not in weights),
-        *(f"{name} is unknown" for name in weights if name not in expected),
-        *(
-            f"{name} is {list(weights[name].shape)} and should be {list(expected[name].shape)}"
-            for name in expected
-            if name in weights and weights[name].shape != expected[name].shape
-        ),
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise UserError(
-            f"the checkpoint in {run.checkpoints} is of another network than the run's configuration: {shown}"
-        )
-    classifier.load_state_dict(weights)
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise UserError(f"{path} is not a checkpoint: it holds no weights, or more than weights")
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        differences = shorten(str(error).partition("\n")[2], 500)
+        raise UserError(f"the weights in {path} do not fit the run's network: {differences}") from error
     classifier.eval()
     classifier.network.class_names = CLASS_NAMES  # type: ignore[assignment]
     return classifier
 
 
 def configuration(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> DictConfig:
-    """What a run was configured with, but for whom to trust: that is the caller's word alone.
+    """The configuration of a run. Its ``trust`` is replaced by the caller's: a run directory cannot vouch for itself.
 
     Raises:
-        UserError: There is no such run, or it has not finished and its best checkpoint is asked for.
+        UserError: There is no such run, or its best checkpoint is asked for before it has finished.
     """
     if checkpoint not in get_args(Checkpoint):
         raise UserError(f"checkpoint must be best or last, got {checkpoint!r}")
     config = run.read_configuration()
     if checkpoint == "best" and not run.finished:
         raise UserError(
-            f"{run.shown} has not finished (no metrics.json); checkpoint=last takes what there is, "
-            f"and to go on:  {run.resume_command}"
+            f"{run.shown} has not finished (no metrics.json); use checkpoint=last, or finish it:  {run.resume_command}"
         )
     try:
         config.trust = list(trust)
         settings.check(config)
     except (OmegaConfBaseException, UserError) as error:
-        raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {one_line(error)}") from error
     return config
 
 
 def data(config: DictConfig, split: str, data_dir: Path | None = None) -> FashionMNIST:
-    """The data set that a run was configured with, fetched if need be, with what a split is part of read.
+    """The data module of a run, after ``setup`` for a split; downloads the data if necessary.
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         split: ``train``, ``val`` or ``test``.
-        data_dir: Where the files are now, if not where they were.
+        data_dir: Directory of the files, if they have moved since training.
     """
     if data_dir is not None:
         config = config.copy()
@@ -111,15 +102,17 @@ def data(config: DictConfig, split: str, data_dir: Path | None = None) -> Fashio
 
 
 def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
-    """What the network gives to each class.
+    """Class probabilities, float32 [N, num_classes].
 
     Args:
         network: From raw pixels to logits, in evaluation mode.
-        images: uint8 [N, 1, 28, 28].
-        batch_size: Images at a time: a matter of memory alone.
-
-    Returns:
-        float32 [N, num_classes]; each row sums to 1.
+        images: uint8 [N, C, H, W].
+        batch_size: Images at a time; affects memory only.
     """
     with torch.inference_mode():
         return torch.cat([network(batch).float().softmax(dim=1) for batch in torch.split(images, batch_size)])
+
+
+def by_class(network: nn.Module, images: Tensor) -> list[dict[str, float]]:
+    """Like ``probabilities``: for each image, the probability of each class by its name."""
+    return [dict(zip(CLASS_NAMES, row, strict=True)) for row in probabilities(network, images).tolist()]

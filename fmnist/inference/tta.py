@@ -1,7 +1,7 @@
-"""Test-time augmentation: what a network says of an image, averaged over variants of the image.
+"""Test-time augmentation: average a network's probabilities over variants of each image.
 
-The mean is of probabilities, as in Krizhevsky et al. 2012 and Simonyan and Zisserman 2015: each variant has the same
-say, where in a mean of logits the one that the network is surest of would overrule the others.
+Probabilities are averaged, as in Krizhevsky et al. 2012 and Simonyan and Zisserman 2015, so that all variants count
+equally. In a mean of logits, the variant that the network is most confident about would dominate.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,11 @@ from fmnist.networks.ensemble import log_mean_probabilities
 
 Kind = Literal["flip", "shift", "flip_shift"]
 
-# Rows down and columns to the right.
-_STEPS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+_SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns to the right
 
 
-class Averaged(nn.Module):
-    """A network that looks at several variants of each image.
+class TestTimeAugmentation(nn.Module):
+    """Applies a network to several variants of each image.
 
     Args:
         network: From raw pixels [B, C, H, W] to logits [B, num_classes], in evaluation mode.
@@ -32,21 +31,21 @@ class Averaged(nn.Module):
         self.kind = kind
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw pixels to logarithms of mean probabilities [B, num_classes]: logits whose softmax they are themselves."""
+        """Raw pixels to log mean probabilities [B, num_classes]: logits whose softmax is the mean."""
         return log_mean_probabilities([self.network(variant) for variant in variants(images, self.kind)])
 
 
 def variants(images: Tensor, kind: Kind) -> Iterator[Tensor]:
-    """The images, and variants of all of them, each [B, C, H, W].
+    """Yields the images and variants of them, each [B, C, H, W].
 
     Args:
         images: [B, C, H, W].
         kind: ``flip``: also mirrored, left to right (2 variants). ``shift``: also moved by one pixel up, down, left and
-            right, what comes into view being black (5). ``flip_shift``: these and their mirror images (10).
+            right, filled with black (5). ``flip_shift``: these and their mirror images (10).
     """
     height, width = images.shape[2:]
     padded = F.pad(images, [1] * 4)
-    for row, column in _STEPS if "shift" in kind else _STEPS[:1]:
+    for row, column in _SHIFTS if "shift" in kind else _SHIFTS[:1]:
         moved = padded[:, :, 1 - row : 1 - row + height, 1 - column : 1 - column + width]
         yield moved
         if "flip" in kind:

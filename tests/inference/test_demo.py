@@ -1,4 +1,4 @@
-"""The page in the browser: what it shows is what the network says, and rubbish is answered in words."""
+"""The demo page: it shows the predictions of the network, and a message for bad files."""
 
 import json
 import os
@@ -17,12 +17,11 @@ import pytest
 import torch
 from PIL import Image
 from selenium.webdriver import Chrome
-from torch import nn
 
 import fmnist
 from fmnist import demo
 from fmnist.config.errors import UserError
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT, free_port, run_command
@@ -42,18 +41,18 @@ def demo_page() -> Any:
     return pytest.importorskip("fmnist.inference.demo_page", reason="needs gradio", exc_type=ImportError)
 
 
-def test_the_newest_run_is_the_one_that_finished_last(tmp_path: Path) -> None:
+def test_newest_run_is_the_last_to_finish(tmp_path: Path) -> None:
     make_run(tmp_path / "train/2026-01-01/00-00-00-0", finished=1000)
     newest = make_run(tmp_path / "sweeps/2025-01-01/00-00-00-0/seed-1", finished=3000)
     make_run(tmp_path / "train/2026-01-02/00-00-00-0", finished=2000)
     (tmp_path / "train/2026-01-03/unfinished/.hydra").mkdir(parents=True)
     evaluation = RunDirectory(newest).evaluation("best", "test")
     evaluation.mkdir(parents=True)
-    (evaluation / "metrics.json").write_text("{}")  # newer, but not a run's
+    (evaluation / "metrics.json").write_text("{}")  # newer, but not of a run
     assert demo.newest_run(tmp_path) == newest
 
 
-def test_the_accuracy_is_told_of_the_checkpoint_that_was_tested(tmp_path: Path) -> None:
+def test_description_has_the_accuracy_of_the_tested_checkpoint(tmp_path: Path) -> None:
     run = RunDirectory(make_run(tmp_path / "run", finished=0))
     assert demo.describe(run, "best") == f"{run.path} (best checkpoint, test accuracy 0.8765)"
     assert demo.describe(run, "last") == f"{run.path} (last checkpoint)"
@@ -61,49 +60,45 @@ def test_the_accuracy_is_told_of_the_checkpoint_that_was_tested(tmp_path: Path) 
     assert demo.describe(run, "best") == f"{run.path} (best checkpoint)"
 
 
-def refusal(**options: Any) -> str:
+def rejection(**options: Any) -> str:
     with pytest.raises(UserError) as error:
         demo.demo(demo.Options(**options))
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_what_keeps_the_page_from_starting_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_options_and_missing_gradio_end_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", dict(os.environ))  # the demo sets what Gradio reads
-    assert refusal(port=free_port()).startswith("there is no finished run under runs/")
+    assert rejection(port=free_port()).startswith("there is no finished run under runs/")
     for port in (0, -1, 65536):
-        assert refusal(port=port) == f"port must be from 1 to 65535, got {port}"
+        assert rejection(port=port) == f"port must be from 1 to 65535, got {port}"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert refusal(port=port) == (
+        assert rejection(port=port) == (
             f"cannot listen on 127.0.0.1, port {port}: Address already in use; "
             "choose others with host=<address> port=<number>"
         )
     monkeypatch.setitem(sys.modules, "gradio", None)  # makes the import fail
     run = make_run(tmp_path / "run", finished=0)
-    assert (
-        refusal(run=run, port=free_port())
-        == "the page needs the package gradio: make setup-extras, or pip install '.[demo]'"
-    )
+    message = "the page needs the package gradio: make setup-extras, or pip install '.[demo]'"
+    assert rejection(run=run, port=free_port()) == message
 
 
-class Brightness(nn.Module):
-    """Says how bright a picture is: bright ones are trousers, dark ones T-shirts."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = torch.full((len(images), 10), -torch.inf)
-        logits[:, 0] = 0
-        logits[:, 1] = (images.float().mean(dim=(1, 2, 3)) - 127.5).sign()
-        return logits
+def brightness(images: torch.Tensor) -> list[dict[str, float]]:
+    """A classifier: bright pictures are trousers, dark ones T-shirts."""
+    logits = torch.full((len(images), 10), -torch.inf)
+    logits[:, 0] = 0
+    logits[:, 1] = (images.float().mean(dim=(1, 2, 3)) - 127.5).sign()
+    return [dict(zip(CLASS_NAMES, row, strict=True)) for row in logits.softmax(dim=1).tolist()]
 
 
-def test_an_answer_is_probabilities_and_the_pixels_enlarged_without_a_blur(tmp_path: Path) -> None:
+def test_outputs_are_probabilities_and_enlarged_pixels(tmp_path: Path) -> None:
     pixels = np.zeros((28, 28), np.uint8)
     pixels[2:27, 1:27] = 200  # in the form of the data set, so that it is not changed
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    probabilities, seen, message = demo_page().of_file(
-        Brightness(), {"path": str(tmp_path / "a.png"), "orig_name": "a.png"}
+    probabilities, seen, message = demo_page().classify_file(
+        brightness, {"path": str(tmp_path / "a.png"), "orig_name": "a.png"}
     )
     assert probabilities is not None
     assert seen is not None
@@ -113,22 +108,22 @@ def test_an_answer_is_probabilities_and_the_pixels_enlarged_without_a_blur(tmp_p
     assert message == ""
 
 
-def test_rubbish_is_answered_with_a_message_that_is_text_and_not_html(tmp_path: Path) -> None:
+def test_message_for_a_bad_file_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("rubbish")
     file = {"path": str(tmp_path / "x"), "orig_name": "<b>&x.png"}
-    probabilities, seen, message = demo_page().of_file(Brightness(), file)
+    probabilities, seen, message = demo_page().classify_file(brightness, file)
     assert (probabilities, seen) == (None, None)
-    assert message.startswith("&lt;b&gt;&amp;x.png is no picture")
+    assert message.startswith("&lt;b&gt;&amp;x.png is not a picture")
     white = Image.new("RGB", (50, 50), "white")
     white.save(tmp_path / "x", format="PNG")
-    assert "shows nothing" in demo_page().of_file(Brightness(), file)[2]
+    assert "shows nothing" in demo_page().classify_file(brightness, file)[2]
 
 
-def test_nothing_is_said_of_no_file_and_of_an_empty_canvas() -> None:
-    assert demo_page().of_file(Brightness(), None) == (None, None, "")
-    assert demo_page().of_drawing(Brightness(), None) == (None, None, "")
-    assert demo_page().of_drawing(Brightness(), {"composite": None}) == (None, None, "")
-    assert demo_page().of_drawing(Brightness(), {"composite": Image.new("L", (392, 392), 255)}) == (None, None, "")
+def test_missing_file_and_empty_canvas_give_no_prediction() -> None:
+    assert demo_page().classify_file(brightness, None) == (None, None, "")
+    assert demo_page().classify_drawing(brightness, None) == (None, None, "")
+    assert demo_page().classify_drawing(brightness, {"composite": None}) == (None, None, "")
+    assert demo_page().classify_drawing(brightness, {"composite": Image.new("L", (392, 392), 255)}) == (None, None, "")
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +203,13 @@ def answer(page: Chrome) -> dict[str, float]:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_shows_what_the_network_says_of_an_uploaded_picture(
+def test_page_shows_the_prediction_for_an_uploaded_picture(
     page: Chrome, run: Path, test_set: ImageDataset, tmp_path: Path
 ) -> None:
     title = find(page, "#title")
     wait(page, lambda: "test accuracy 0." in title.text)
     assert str(run) in title.text
-    image = test_set.images[3:4]  # of some doubt, after so short a training
+    image = test_set.images[3:4]  # uncertain, after so short a training
     Image.fromarray(image[0, 0].numpy()).save(tmp_path / "image.png")
     upload(page, tmp_path / "image.png")
     with torch.no_grad():
@@ -227,13 +222,11 @@ def test_the_page_shows_what_the_network_says_of_an_uploaded_picture(
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_answers_rubbish_with_a_message_and_then_goes_on(
-    page: Chrome, test_set: ImageDataset, tmp_path: Path
-) -> None:
+def test_page_shows_a_message_for_a_bad_file_and_goes_on(page: Chrome, test_set: ImageDataset, tmp_path: Path) -> None:
     (tmp_path / "rubbish.png").write_text("rubbish")
     upload(page, tmp_path / "rubbish.png")
     message = find(page, "#message")
-    wait(page, lambda: message.text.startswith("rubbish.png is no picture"))
+    wait(page, lambda: message.text.startswith("rubbish.png is not a picture"))
     assert page.find_elements("css selector", "#answer meter") == []
     find(page, "#picture button[aria-label='Remove Image']").click()
     wait(page, lambda: message.text == "")
@@ -244,7 +237,7 @@ def test_the_page_answers_rubbish_with_a_message_and_then_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_says_something_of_a_drawing(page: Chrome) -> None:
+def test_page_classifies_a_drawing(page: Chrome) -> None:
     from selenium.webdriver import ActionChains
 
     find(page, "button[role=tab][aria-selected=false]").click()
@@ -258,7 +251,7 @@ def test_the_page_says_something_of_a_drawing(page: Chrome) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_page_fetches_nothing_from_elsewhere(page: Chrome, address: str) -> None:
+def test_page_loads_nothing_from_other_servers(page: Chrome, address: str) -> None:
     find(page, "#picture input[type=file]")
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -269,7 +262,7 @@ def test_the_page_fetches_nothing_from_elsewhere(page: Chrome, address: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_ctrl_c_ends_it_and_no_picture_stays_behind(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_the_demo_and_removes_uploads(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serving(run) as (process, _address):
         assert [path.name.startswith("fmnist-demo-") for path in tmp_path.iterdir()] == [True]

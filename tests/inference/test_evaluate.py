@@ -1,4 +1,4 @@
-"""``python -m fmnist.evaluate``: the training's own test again, and what it writes."""
+"""``python -m fmnist.evaluate``: metrics equal to those of the training's test, and its files."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from fmnist.dashboard.precision_recall import THRESHOLDS
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
@@ -38,7 +38,7 @@ def evaluated(run: RunDirectory) -> Path:
     outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}")
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
-    assert {path: path.read_bytes() for path in before} == before, "an evaluation changes nothing of the run"
+    assert {path: path.read_bytes() for path in before} == before, "an evaluation changes no file of the run"
     directory = run.evaluation("best", "test")
     assert str(directory) in outcome.out
     return directory
@@ -49,13 +49,13 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_it_repeats_the_trainings_own_test_to_the_last_digit(evaluated: Path, run: RunDirectory) -> None:
+def test_evaluation_repeats_the_test_of_the_training_to_the_last_digit(evaluated: Path, run: RunDirectory) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert set(metrics) == {"test/loss", "test/acc"}
     assert metrics == {name: value for name, value in run.read_metrics().items() if name.startswith("test/")}
 
 
-def test_predictions_are_of_every_image_in_order(evaluated: Path, test_set: ImageDataset) -> None:
+def test_predictions_list_every_image_in_order(evaluated: Path, test_set: ImageDataset) -> None:
     table = rows(evaluated / "predictions.csv")
     assert list(table[0]) == ["index", "true", "predicted", *CLASS_NAMES]
     assert [int(row["index"]) for row in table] == list(range(10_000))
@@ -65,7 +65,7 @@ def test_predictions_are_of_every_image_in_order(evaluated: Path, test_set: Imag
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_tables_are_what_scikit_learn_makes_of_the_predictions(evaluated: Path) -> None:
+def test_tables_match_scikit_learn(evaluated: Path) -> None:
     table = rows(evaluated / "predictions.csv")
     true, predicted = ([int(row[name]) for row in table] for name in ("true", "predicted"))
     metrics = json.loads((evaluated / "metrics.json").read_text())
@@ -84,7 +84,7 @@ def test_the_tables_are_what_scikit_learn_makes_of_the_predictions(evaluated: Pa
         np.testing.assert_allclose([float(row[name]) for row in per_class], expected, rtol=1e-5)
 
 
-def test_the_pictures_can_be_opened(evaluated: Path) -> None:
+def test_pictures_can_be_opened(evaluated: Path) -> None:
     assert {path.name for path in evaluated.glob("*.png")} == {
         "confusion_matrix.png",
         "mistakes.png",
@@ -94,7 +94,7 @@ def test_the_pictures_can_be_opened(evaluated: Path) -> None:
         Image.open(path).verify()
 
 
-def test_an_evaluation_in_the_script_of_a_slurm_job_of_several_tasks_is_one_process(run: RunDirectory) -> None:
+def test_evaluation_in_a_slurm_job_with_several_tasks_is_one_process(run: RunDirectory) -> None:
     job = run_command(
         *("-m", "fmnist.evaluate", f"run={run.path}", "split=val"),
         SLURM_JOB_ID="1",
@@ -108,26 +108,26 @@ def test_an_evaluation_in_the_script_of_a_slurm_job_of_several_tasks_is_one_proc
 def last_on_val(run: RunDirectory) -> Path:
     outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last")
     assert outcome.code == 0, outcome.err
-    assert "only 500 of 5000 images" in outcome.out  # experiment=smoke validates on two batches
+    assert (
+        "only 500 of 5000 images: the run limits the batches" in outcome.out
+    )  # experiment=smoke validates on two batches
     return run.evaluation("last", "val")
 
 
-def test_another_split_and_checkpoint_go_to_a_directory_of_their_own(run: RunDirectory, last_on_val: Path) -> None:
+def test_other_splits_and_checkpoints_have_their_own_directories(run: RunDirectory, last_on_val: Path) -> None:
     metrics = json.loads((last_on_val / "metrics.json").read_text())
     seen_in_training = checkpoint_io.read(run.last_checkpoint)["metrics"]
     assert metrics == {name: pytest.approx(seen_in_training[name]) for name in ("val/loss", "val/acc")}
     assert len(rows(last_on_val / "predictions.csv")) == 500
 
 
-def test_the_indices_of_validation_images_are_those_of_the_official_file(
-    last_on_val: Path, train_set: ImageDataset
-) -> None:
+def test_indices_of_validation_images_refer_to_the_official_file(last_on_val: Path, train_set: ImageDataset) -> None:
     table = rows(last_on_val / "predictions.csv")
     labels = train_set.labels[[int(row["index"]) for row in table]]
     assert labels.tolist() == [int(row["true"]) for row in table]
 
 
-def test_test_time_augmentation_is_reported_apart(run: RunDirectory, evaluated: Path) -> None:
+def test_test_time_augmentation_has_its_own_metrics_and_directory(run: RunDirectory, evaluated: Path) -> None:
     plain = {path: path.read_bytes() for path in evaluated.iterdir()}
     outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "tta=flip_shift")
     assert (outcome.code, outcome.err) == (0, "")
@@ -147,7 +147,7 @@ def test_test_time_augmentation_is_reported_apart(run: RunDirectory, evaluated: 
 
 
 @pytest.mark.parametrize(("split", "images"), [("test", 10_000), ("val", 50)])
-def test_a_split_that_the_training_left_out_is_evaluated_on_whole(
+def test_split_that_training_skipped_is_evaluated_completely(
     split: str, images: int, untrained_run: RunDirectory
 ) -> None:
     path = untrained_run.hydra / "config.yaml"
@@ -174,7 +174,7 @@ def test_mistakes_end_with_one_line(run: RunDirectory, arguments: list[str], mes
     assert message in one_line(outcome)
 
 
-def test_help_says_what_is_written_where() -> None:
+def test_help_lists_files_and_keys() -> None:
     outcome = run_command("-m", "fmnist.evaluate", "--help")
     assert outcome.code == 0
     for text in ("predictions.csv", "split=       test, val or train (default: test)"):
@@ -194,7 +194,7 @@ def events(run: RunDirectory) -> EventAccumulator:
     return accumulator
 
 
-def test_the_dashboards_curves_of_precision_and_recall_are_scikit_learns(evaluated: Path, run: RunDirectory) -> None:
+def test_precision_recall_curves_match_scikit_learn(evaluated: Path, run: RunDirectory) -> None:
     true, probabilities = predictions(evaluated)
     log = events(run)
     thresholds = np.arange(THRESHOLDS) / (THRESHOLDS - 1)
@@ -203,15 +203,13 @@ def test_the_dashboards_curves_of_precision_and_recall_are_scikit_learns(evaluat
         *_, precision, recall = tensor_util.make_ndarray(event.tensor_proto)
         for threshold, p, r in list(zip(thresholds, precision, recall, strict=True))[::9]:
             predicted = probabilities[:, index] >= threshold
-            # A probability that was rounded in the file may fall to the other side of a threshold.
+            # A probability is rounded in the file and may fall on the other side of a threshold.
             assert r == pytest.approx(sklearn.metrics.recall_score(true == index, predicted), abs=0.002)
             if predicted.any():
                 assert p == pytest.approx(sklearn.metrics.precision_score(true == index, predicted), abs=0.005)
 
 
-def test_the_dashboards_calibration_error_is_what_numpy_makes_of_the_predictions(
-    evaluated: Path, run: RunDirectory
-) -> None:
+def test_calibration_error_matches_numpy(evaluated: Path, run: RunDirectory) -> None:
     true, probabilities = predictions(evaluated)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
     number = np.ceil(confidence * CALIBRATION_BINS).astype(int)

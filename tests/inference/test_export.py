@@ -1,4 +1,4 @@
-"""Exported files: they say what the network says, to programs that know nothing of this project."""
+"""Exported files predict what the network predicts, without this project."""
 
 import json
 import shutil
@@ -17,8 +17,9 @@ from torch import Tensor
 import fmnist
 from fmnist import build, export
 from fmnist.config.errors import UserError
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
+from fmnist.inference import export_formats
 from tests.conftest import ROOT, Hostile, run_command
 
 pytestmark = pytest.mark.real_data
@@ -62,15 +63,13 @@ def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def test_onnx_runtime_predicts_what_the_network_predicts(
-    onnx_file: Path, test_set: ImageDataset, expected: Tensor
-) -> None:
+def test_onnx_runtime_predicts_the_same(onnx_file: Path, test_set: ImageDataset, expected: Tensor) -> None:
     (found,) = session(onnx_file).run(None, {"images": test_set.images.numpy()})
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(dim=1))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_torch_alone_predicts_what_the_network_predicts(
+def test_torch_alone_predicts_the_same(
     torch_file: Path, test_set: ImageDataset, expected: Tensor, tmp_path: Path
 ) -> None:
     torch.save(test_set.images, tmp_path / "images.pt")
@@ -78,7 +77,7 @@ def test_torch_alone_predicts_what_the_network_predicts(
         "import sys, torch; program = torch.export.load(sys.argv[1]).module(); "
         "torch.save(program(torch.load('images.pt')).detach(), 'found.pt'); print('fmnist' in sys.modules)"
     )
-    outcome = run_command("-c", code, torch_file, cwd=tmp_path)
+    outcome = run_command("-c", code, torch_file, cwd=tmp_path, cold=True)
     assert (outcome.out, outcome.err) == ("False\n", "")
     found = torch.load(tmp_path / "found.pt")
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -86,7 +85,7 @@ def test_torch_alone_predicts_what_the_network_predicts(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 1000])
-def test_any_batch_size_will_do(
+def test_any_batch_size_works(
     onnx_file: Path, torch_file: Path, test_set: ImageDataset, expected: Tensor, batch_size: int
 ) -> None:
     images = test_set.images[:batch_size]
@@ -96,7 +95,7 @@ def test_any_batch_size_will_do(
     torch.testing.assert_close(program(images), expected[:batch_size], atol=1e-5, rtol=0)
 
 
-def test_the_onnx_file_is_valid_and_says_what_goes_in_and_out(onnx_file: Path) -> None:
+def test_onnx_file_is_valid_and_describes_its_inputs_and_outputs(onnx_file: Path) -> None:
     import onnx
 
     model = onnx.load_from_string(onnx_file.read_bytes())  # from memory: with weights in other files it would fail
@@ -113,7 +112,7 @@ def test_the_onnx_file_is_valid_and_says_what_goes_in_and_out(onnx_file: Path) -
     assert shapes == [["batch", 1, 28, 28], ["batch", 10]]
 
 
-def test_the_names_of_the_classes_are_in_the_files(onnx_file: Path, torch_file: Path) -> None:
+def test_files_contain_the_class_names(onnx_file: Path, torch_file: Path) -> None:
     metadata = session(onnx_file).get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == list(CLASS_NAMES)
     extra_files: dict[str, Any] = {"class_names": ""}
@@ -121,7 +120,7 @@ def test_the_names_of_the_classes_are_in_the_files(onnx_file: Path, torch_file: 
     assert json.loads(extra_files["class_names"]) == list(CLASS_NAMES)
 
 
-def test_the_files_tell_nothing_of_the_machine_that_made_them(onnx_file: Path, torch_file: Path) -> None:
+def test_files_contain_no_paths_of_this_machine(onnx_file: Path, torch_file: Path) -> None:
     with zipfile.ZipFile(torch_file) as archive:
         contents = [archive.read(name) for name in archive.namelist()]
     for content in [onnx_file.read_bytes(), *contents]:
@@ -130,13 +129,13 @@ def test_the_files_tell_nothing_of_the_machine_that_made_them(onnx_file: Path, t
 
 
 @pytest.mark.usefixtures("onnx_file")  # skips where the packages are not installed
-def test_the_command_prints_its_own_lines_alone_and_replaces_an_older_export(run: Path) -> None:
+def test_command_prints_its_own_lines_only_and_replaces_an_older_export(run: Path) -> None:
     (run / "export").mkdir()
     (run / "export/model.onnx").write_text("old")
     outcome = run_command("-m", "fmnist.export", f"run={run}")
     assert (outcome.code, outcome.err) == (0, "")
     first, *files, last = outcome.out.splitlines()
-    assert first == "same predictions     on the 10,000 test images, no probability off by more than"
+    assert first == "same predictions     on 10,000 test images; largest difference of a probability:"
     assert [line.split()[0] for line in files] == ["model.onnx", "model.pt2"]
     assert all(0 <= float(line.split()[1]) < 1e-5 for line in files)
     assert "opset 18" in files[0]
@@ -153,17 +152,15 @@ def test_every_network_can_be_exported(model: str, composed: Callable[..., DictC
     images = test_set.images[:300]
     with torch.no_grad():
         expected = network(images).softmax(dim=1)
-    program = export.capture(network)
-    for kind in export.KINDS.values():
-        assert export.check(kind.file, kind.read(kind.write(program)), images, expected) < 1e-5
+    program = export_formats.capture(network)
+    for kind in export_formats.FORMATS.values():
+        assert export_formats.check(kind.file, kind.read(kind.write(program)), images, expected) < 1e-5
 
 
-def test_what_does_not_pass_the_check_is_not_written(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = export.KINDS["torch"]
+def test_file_that_fails_the_check_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = export_formats.FORMATS["torch"]
     shifted = kind._replace(read=lambda content: lambda images: kind.read(content)(images) + 2e-4)
-    monkeypatch.setitem(export.KINDS, "torch", shifted)
+    monkeypatch.setitem(export_formats.FORMATS, "torch", shifted)
     with pytest.raises(UserError, match=r"model\.pt2 was not written: it differs .* by up to 2\.0e-04") as error:
         export.export(export.Options(run=run, format="torch", output=tmp_path / "new"))
     assert "\n" not in str(error.value)
@@ -182,7 +179,7 @@ EVEN = torch.full((300, 10), 0.1)
     [(0, 3, 2e-4), (299, 0, -2e-4), (7, 5, float("nan")), (8, 5, 1e-6)],
     ids=["too much", "too little", "not a number", "another prediction"],
 )
-def test_one_wrong_number_is_enough_to_refuse_an_export(change: tuple[int, int, float]) -> None:
+def test_one_wrong_probability_fails_the_check(change: tuple[int, int, float]) -> None:
     row, column, amount = change
     images = torch.arange(300, dtype=torch.int32).reshape(300, 1, 1, 1).expand(300, 1, 28, 28)
     found = EVEN.clone()
@@ -192,12 +189,12 @@ def test_one_wrong_number_is_enough_to_refuse_an_export(change: tuple[int, int, 
         return found[images[:, 0, 0, 0]]
 
     with pytest.raises(UserError, match="was not written"):
-        export.check("model", exported, images, EVEN)
+        export_formats.check("model", exported, images, EVEN)
     found = EVEN
-    assert export.check("model", exported, images, EVEN) == 0
+    assert export_formats.check("model", exported, images, EVEN) == 0
 
 
-def test_without_the_optional_packages_only_onnx_is_refused(
+def test_without_the_optional_packages_only_onnx_fails(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -213,27 +210,29 @@ def test_without_the_optional_packages_only_onnx_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
 
 
-def refusal(**options: Any) -> str:
+def rejection(**options: Any) -> str:
     with pytest.raises(UserError) as error:
         export.export(export.Options(format="torch", **options))
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_a_missing_a_damaged_and_a_hostile_run_are_refused_in_one_line(run: Path, tmp_path: Path) -> None:
-    assert refusal(run=tmp_path / "none").startswith(f"no directory {tmp_path / 'none'}")
-    assert "is no run directory" in refusal(run=tmp_path)
+def test_missing_damaged_and_hostile_runs_are_rejected_in_one_line(run: Path, tmp_path: Path) -> None:
+    assert rejection(run=tmp_path / "none").startswith(f"no directory {tmp_path / 'none'}")
+    assert "is not a run directory" in rejection(run=tmp_path)
     copy, witness = tmp_path / "run", tmp_path / "witness"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("export"))
     torch.save({"state_dict": Hostile(witness)}, copy / "checkpoints/best.ckpt")
-    assert "is refused: it holds more than weights" in refusal(run=copy)
+    assert "is rejected: it holds more than weights" in rejection(run=copy)
     (copy / "checkpoints/best.ckpt").write_bytes(b"")
-    assert "is no checkpoint" in refusal(run=copy)
+    assert "is not a checkpoint" in rejection(run=copy)
     assert not witness.exists()
     assert not (copy / "export").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(run: Path, tmp_path: Path) -> None:
+def test_directory_that_cannot_be_written_is_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert refusal(run=run, output=tmp_path / "file") == f"{tmp_path / 'file'} is a file; the export needs a directory"
-    assert refusal(run=run, output=tmp_path / "file/below").startswith(f"cannot write {tmp_path / 'file/below'}: ")
+    assert (
+        rejection(run=run, output=tmp_path / "file") == f"{tmp_path / 'file'} is a file; the export needs a directory"
+    )
+    assert rejection(run=run, output=tmp_path / "file/below").startswith(f"cannot write {tmp_path / 'file/below'}: ")

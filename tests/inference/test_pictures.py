@@ -1,4 +1,4 @@
-"""Whatever picture a person has takes the form of the data set."""
+"""Pictures of any kind are converted to the form of the data set."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fmnist.config.errors import UserError
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.inference.pictures import FORMATS, decode, prepare, read, thumbnail
 
 Pixels = NDArray[np.uint8]
@@ -26,8 +26,8 @@ BLACK = Image.fromarray(np.pad(np.full((30, 20), 0, np.uint8), 10, constant_valu
 
 
 def in_mode(mode: str) -> Image.Image:
-    """A black box on white in one of Pillow's modes; black and white, since some modes have nothing between."""
-    if mode == "LAB":  # which Pillow converts nothing to
+    """A black box on white in one of Pillow's modes, some of which have no grey."""
+    if mode == "LAB":  # Pillow has no conversion to it
         grey = Image.new("L", BLACK.size, 128)
         return Image.merge("LAB", [BLACK, grey, grey])
     if mode in ("I;16", "I", "F"):
@@ -37,7 +37,7 @@ def in_mode(mode: str) -> Image.Image:
 
 @st.composite
 def garments(draw: st.DrawFn, least: int = 0, most: int = 255) -> tuple[Pixels, int]:
-    """Something with any pattern on it, within a margin of one background that it stands out from; with that."""
+    """A rectangle with any pattern, surrounded by a background that it stands out from; and the background's level."""
     background = draw(st.integers(0, 255))
     visible = [level for level in range(least, most + 1) if abs(level - background) >= 20]
     assume(visible)
@@ -45,12 +45,12 @@ def garments(draw: st.DrawFn, least: int = 0, most: int = 255) -> tuple[Pixels, 
     garment = draw(arrays.arrays(np.uint8, shape, elements=st.sampled_from(visible)))
     margins = draw(st.tuples(*[st.tuples(st.integers(3, 9), st.integers(3, 9))] * 2))
     picture = np.pad(garment, margins, constant_values=background)
-    assume(picture.shape != (28, 28))  # which is taken as it is
+    assume(picture.shape != (28, 28))  # which is not changed
     return picture, background
 
 
 @given(garments())
-def test_the_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int]) -> None:
+def test_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int]) -> None:
     picture, background = drawn
     result = prepare(Image.fromarray(picture))
     assert result.dtype == np.uint8
@@ -66,7 +66,7 @@ def test_the_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, i
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60))))
-def test_any_picture_that_shows_something_is_taken(pixels: Pixels) -> None:
+def test_any_picture_with_content_is_converted(pixels: Pixels) -> None:
     assume(int(pixels.max()) - int(pixels.min()) > 26)  # more than 5 % from any background on one side or the other
     result = prepare(Image.fromarray(pixels))
     assert result.dtype == np.uint8
@@ -75,7 +75,7 @@ def test_any_picture_that_shows_something_is_taken(pixels: Pixels) -> None:
 
 
 @given(garments(), st.tuples(*[st.tuples(st.integers(0, 20), st.integers(0, 20))] * 2))
-def test_more_background_around_it_changes_nothing(
+def test_more_background_changes_nothing(
     drawn: tuple[Pixels, int], margins: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
     picture, background = drawn
@@ -85,17 +85,16 @@ def test_more_background_around_it_changes_nothing(
 
 
 @given(garments())
-def test_the_negative_of_a_picture_gives_the_same(drawn: tuple[Pixels, int]) -> None:
+def test_negative_gives_the_same_result(drawn: tuple[Pixels, int]) -> None:
     picture, _ = drawn
     negative = prepare(Image.fromarray(255 - picture))
     np.testing.assert_allclose(negative.astype(int), prepare(Image.fromarray(picture)), atol=1)
 
 
 @given(garments(), st.sampled_from(range(1, 9)))
-def test_a_picture_is_turned_as_its_exif_data_say(drawn: tuple[Pixels, int], orientation: int) -> None:
+def test_exif_orientation_is_applied(drawn: tuple[Pixels, int], orientation: int) -> None:
     picture, _ = drawn
-    # What a camera writes that was held so: the first row and the first column of what is to be seen, by the tag's
-    # definition (TIFF 6.0, page 36).
+    # What a camera held this way writes, by the definition of the tag (TIFF 6.0, page 36).
     stored = {
         1: picture,
         2: picture[:, ::-1],
@@ -116,7 +115,7 @@ def test_a_picture_is_turned_as_its_exif_data_say(drawn: tuple[Pixels, int], ori
 
 
 @given(garments(most=200), st.integers(0, 255))
-def test_a_cut_out_garment_is_seen_as_if_on_white(drawn: tuple[Pixels, int], hidden: int) -> None:
+def test_transparent_background_counts_as_white(drawn: tuple[Pixels, int], hidden: int) -> None:
     picture, background = drawn
     opaque = picture != background
     on_white = np.where(opaque, picture, 255).astype(np.uint8)
@@ -124,20 +123,20 @@ def test_a_cut_out_garment_is_seen_as_if_on_white(drawn: tuple[Pixels, int], hid
     np.testing.assert_array_equal(prepare(Image.fromarray(cut_out)), prepare(Image.fromarray(on_white)))
 
 
-def test_a_cut_out_garment_that_is_white_is_not_lost() -> None:
+def test_white_garment_on_a_transparent_background_is_not_lost() -> None:
     opaque = np.asarray(DARK) < 128
     result = prepare(Image.fromarray(np.dstack([np.full(opaque.shape, 250), opaque * 255]).astype(np.uint8)))
     assert result.max() == 250
 
 
 @given(garments())
-def test_opacity_that_hides_nothing_changes_nothing(drawn: tuple[Pixels, int]) -> None:
+def test_fully_opaque_alpha_changes_nothing(drawn: tuple[Pixels, int]) -> None:
     picture, _ = drawn
     with_alpha = np.dstack([picture, np.full_like(picture, 255)])
     np.testing.assert_array_equal(prepare(Image.fromarray(with_alpha)), prepare(Image.fromarray(picture)))
 
 
-def test_light_and_dark_come_out_as_in_the_data_set() -> None:
+def test_result_is_light_on_black() -> None:
     dark_on_white = np.pad(np.full((30, 20), 55, np.uint8), 10, constant_values=255)
     light_on_black = 255 - dark_on_white
     for picture in (dark_on_white, light_on_black):
@@ -151,7 +150,7 @@ def test_a_grey_backdrop_becomes_black() -> None:
     assert np.unique(prepare(Image.fromarray(on_grey))).tolist() == [0, 160 * 255 // 200]
 
 
-def test_the_noise_of_a_camera_is_not_taken_for_a_garment() -> None:
+def test_camera_noise_is_not_part_of_the_garment() -> None:
     noise = np.random.default_rng(0).normal(0, 8, (2000, 3000))
     picture = np.full((2000, 3000), 215.0)
     picture[500:1500, 1200:1700] = 60
@@ -164,7 +163,7 @@ def test_the_noise_of_a_camera_is_not_taken_for_a_garment() -> None:
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 )
-def test_every_mode_of_8_bits_shows_the_same(mode: str) -> None:
+def test_every_8_bit_mode_gives_the_same_result(mode: str) -> None:
     picture = in_mode(mode)
     assert picture.mode == mode
     np.testing.assert_array_equal(prepare(picture) > 128, prepare(DARK) > 128)
@@ -172,7 +171,7 @@ def test_every_mode_of_8_bits_shows_the_same(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
 @pytest.mark.parametrize("white", [255, 4095, 65535])
-def test_16_and_32_bits_show_the_same_whatever_number_is_white(mode: str, white: int) -> None:
+def test_16_and_32_bit_modes_give_the_same_result_for_any_white_level(mode: str, white: int) -> None:
     values = np.asarray(DARK) / 255 * white
     kind = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}[mode]
     picture = Image.fromarray(values.round().astype(kind))
@@ -180,7 +179,7 @@ def test_16_and_32_bits_show_the_same_whatever_number_is_white(mode: str, white:
     np.testing.assert_allclose(prepare(picture).astype(int), prepare(DARK), atol=1)
 
 
-def test_numbers_that_are_none_count_as_black() -> None:
+def test_nan_and_infinity_count_as_black() -> None:
     values = np.pad(np.ones((30, 20), np.float32), 10)
     values[0, :20], values[-1, :20] = np.nan, -np.inf
     assert np.unique(prepare(Image.fromarray(values))).tolist() == [0, 255]
@@ -199,25 +198,25 @@ def test_numbers_that_are_none_count_as_black() -> None:
         "PPM": ["1", "L", "RGB", "I;16", "I"],
     }.items(),
 )
-def test_every_kind_of_file_is_read_whatever_it_is_called(tmp_path: Path, kind: str, modes: list[str]) -> None:
+def test_every_format_is_read_under_any_file_name(tmp_path: Path, kind: str, modes: list[str]) -> None:
     for mode in modes:
         path = tmp_path / f"picture, of=any [kind] {mode}.data"
         in_mode(mode).save(path, kind, quality=95)
         np.testing.assert_array_equal(prepare(read(path)) > 128, prepare(DARK) > 128, err_msg=mode)
 
 
-def test_of_several_frames_the_first_counts(tmp_path: Path) -> None:
+def test_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
     DARK.save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("L", DARK.size)])
     np.testing.assert_array_equal(prepare(read(tmp_path / "film.gif")) > 128, prepare(DARK) > 128)
 
 
-def test_damaged_exif_data_do_no_harm() -> None:
+def test_damaged_exif_data_is_ignored() -> None:
     picture = DARK.copy()
     picture.info["exif"] = b"Exif\0\0nonsense"
     np.testing.assert_array_equal(prepare(picture), prepare(DARK))
 
 
-def test_the_picture_that_was_given_stays_as_it_was() -> None:
+def test_input_picture_is_not_changed() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 700, 4), np.uint8))
     before = picture.tobytes(), picture.size, picture.mode
     prepare(picture)
@@ -226,7 +225,7 @@ def test_the_picture_that_was_given_stays_as_it_was() -> None:
 
 
 @pytest.mark.real_data
-def test_an_image_of_the_data_set_stays_what_it_is_and_so_does_its_negative(test_set: ImageDataset) -> None:
+def test_image_of_the_data_set_and_its_negative_give_the_image(test_set: ImageDataset) -> None:
     images = test_set.images[:, 0].numpy()
     for image in images:
         np.testing.assert_array_equal(prepare(Image.fromarray(image)), image)
@@ -237,8 +236,8 @@ def test_an_image_of_the_data_set_stays_what_it_is_and_so_does_its_negative(test
 
 
 @pytest.mark.real_data
-def test_an_image_of_the_data_set_finds_its_place_again_on_a_larger_canvas(test_set: ImageDataset) -> None:
-    # Nine of ten are found where they were; the others have edges so dark that they count as background.
+def test_image_of_the_data_set_is_recovered_from_a_larger_canvas(test_set: ImageDataset) -> None:
+    # Nine of ten are recovered; the others have edges so dark that they count as background.
     images = test_set.images[:2000, 0].numpy()
     same = [np.array_equal(prepare(Image.fromarray(np.pad(image, 6))), image) for image in images]
     assert np.mean(same) > 0.8
@@ -246,12 +245,12 @@ def test_an_image_of_the_data_set_finds_its_place_again_on_a_larger_canvas(test_
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (28, 28), (300, 200)])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16", "F"])
-def test_a_picture_that_shows_nothing_is_refused(size: tuple[int, int], mode: str) -> None:
+def test_picture_of_one_colour_is_rejected(size: tuple[int, int], mode: str) -> None:
     with pytest.raises(UserError, match=rf"{size[0]} x {size[1]}.* shows nothing"):
         prepare(Image.new(mode, size))
 
 
-def test_a_picture_that_is_transparent_all_over_is_refused() -> None:
+def test_fully_transparent_picture_is_rejected() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (50, 50, 4), np.uint8)
     pixels[..., 3] = 0
     with pytest.raises(UserError, match="shows nothing"):
@@ -265,7 +264,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _bomb() -> bytes:
-    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
+    """A small PNG that claims to have 60,000 x 60,000 pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -278,15 +277,15 @@ def _bomb() -> bytes:
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"hello", "is no picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture"),  # Pillow would start Ghostscript
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
+        (b"hello", "is not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),  # Pillow would start Ghostscript
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture"),
         (_png(DARK)[:-60], "is damaged"),
-        (_bomb(), "is refused: it has more than .* pixels"),
+        (_bomb(), "is rejected: it has more than .* pixels"),
     ],
     ids=["empty", "text", "PostScript", "SVG", "truncated", "decompression bomb"],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_unreadable_file_is_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a picture.png"
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"a picture.png {reason}") as error:
@@ -294,20 +293,20 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, con
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_directory_and_pipe_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*nowhere.png: No such file"):
         read(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match="is a directory"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UserError, match="is no file"):  # and is not waited for
+    with pytest.raises(UserError, match="is not a file"):  # without waiting for a writer
         read(tmp_path / "pipe.png")
     with pytest.raises(UserError, match="File name too long"):
         read(tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_file_without_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch(mode=0)
     with pytest.raises(UserError, match=r"cannot read .*a.png: Permission denied"):
         read(tmp_path / "a.png")
@@ -318,9 +317,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=5),
     st.floats(0, 1),
 )
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(
-    kind: str, damage: list[tuple[float, int]], kept: float
-) -> None:
+def test_damaged_file_is_read_or_rejected(kind: str, damage: list[tuple[float, int]], kept: float) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()

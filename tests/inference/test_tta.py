@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what a network says of each variant, made one by one with NumPy."""
+"""Test-time augmentation, against variants and means made one by one with NumPy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmnist.inference.tta import Averaged, Kind, variants
+from fmnist.inference import tta
+from fmnist.inference.tta import Kind, variants
 from fmnist.networks.cnn import CNN
 from tests.data.test_augmentation import some_images
 
@@ -32,7 +33,7 @@ def by_hand(image: NDArray[np.uint8], kind: Kind) -> list[NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_variants_are_those_made_by_hand_each_once_and_the_first_is_the_image(kind: Kind) -> None:
+def test_variants_match_numpy_and_begin_with_the_image(kind: Kind) -> None:
     images = some_images(3)
     made = list(variants(images, kind))
     assert torch.equal(made[0], images)
@@ -45,11 +46,11 @@ def test_the_variants_are_those_made_by_hand_each_once_and_the_first_is_the_imag
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=st.integers(0, 2**32))
-def test_probabilities_are_the_mean_of_those_of_the_variants(kind: Kind, seed: int) -> None:
+def test_probabilities_are_the_mean_over_the_variants(kind: Kind, seed: int) -> None:
     torch.manual_seed(seed)
     network, images = CNN().eval(), some_images(4, seed)
     with torch.inference_mode():
-        ours = Averaged(network, kind)(images).softmax(dim=1).numpy()
+        ours = tta.TestTimeAugmentation(network, kind)(images).softmax(dim=1).numpy()
         for i in range(4):
             batch = np.stack(by_hand(images[i, 0].numpy(), kind))[:, None]
             logits = network(torch.from_numpy(batch)).double().numpy()
@@ -59,7 +60,7 @@ def test_probabilities_are_the_mean_of_those_of_the_variants(kind: Kind, seed: i
 
 
 class Symmetric(nn.Module):
-    """Sees of each image how bright it is alone, and is the same for it and its mirror image."""
+    """Depends on the brightness of an image only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,26 +72,27 @@ class Symmetric(nn.Module):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_network_to_which_the_variants_are_the_same_says_the_same(kind: Kind) -> None:
+def test_invariant_network_predicts_the_same(kind: Kind) -> None:
     images = some_images(20)
     images[:, :, [0, -1], :] = 0  # nothing is moved out of the image
     images[:, :, :, [0, -1]] = 0
     network = Symmetric().eval()
     with torch.inference_mode():
-        torch.testing.assert_close(Averaged(network, kind)(images), network(images).log_softmax(dim=1))
+        torch.testing.assert_close(tta.TestTimeAugmentation(network, kind)(images), network(images).log_softmax(dim=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_and_its_mirror_image_come_to_the_same_where_mirroring_is_a_variant(kind: Kind) -> None:
+def test_mirror_image_gets_the_same_prediction_if_mirroring_is_a_variant(kind: Kind) -> None:
     images, network = some_images(10), CNN().eval()
     with torch.inference_mode():
-        said, of_mirrored = Averaged(network, kind)(images), Averaged(network, kind)(images.flip(3))
-    assert torch.allclose(said, of_mirrored, atol=1e-5) == (kind != "shift")
+        augmented = tta.TestTimeAugmentation(network, kind)
+        logits, of_mirrored = augmented(images), augmented(images.flip(3))
+    assert torch.allclose(logits, of_mirrored, atol=1e-5) == (kind != "shift")
 
 
-def test_a_class_that_is_ruled_out_by_far_keeps_a_finite_loss() -> None:
+def test_improbable_class_keeps_a_finite_loss() -> None:
     class Sure(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return torch.tensor([[1e4, -1e4]]).expand(len(images), -1)
 
-    assert Averaged(Sure(), "flip")(some_images(1)).tolist() == [[0, -2e4]]
+    assert tta.TestTimeAugmentation(Sure(), "flip")(some_images(1)).tolist() == [[0, -2e4]]

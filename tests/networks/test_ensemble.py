@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fmnist import build, export
+from fmnist import build
+from fmnist.inference import export_formats
 from fmnist.networks.cnn import CNN
 from fmnist.networks.ensemble import Ensemble
 from fmnist.networks.residual import ResidualCNN
@@ -84,7 +85,7 @@ def test_the_networks_of_a_run_begin_differently(composed: Callable[..., DictCon
     assert isinstance(build.classifier(composed("ensemble=1")).network, CNN)
 
 
-@pytest.mark.parametrize("kind", export.KINDS)
+@pytest.mark.parametrize("kind", export_formats.FORMATS)
 def test_an_exported_one_says_the_same_for_any_batch_size(kind: str) -> None:
     torch.manual_seed(0)
     network = Ensemble([ResidualCNN(widths=[8, 8]), ResidualCNN(widths=[8, 8])])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fmnist import build, export
+from fmnist import build
 from fmnist.data.dataset import ImageDataset
+from fmnist.inference import export_formats
 from fmnist.networks.cnn import CNN
 from fmnist.networks.residual import ResidualCNN
 from fmnist.training.speed import has_bf16
@@ -158,7 +159,7 @@ def test_dropout_is_for_training_alone() -> None:
 
 
 @pytest.mark.parametrize("stem", [{}, {"stem_stride": 2}, {"fixed_stem": True}], ids=["plain", "quick", "fixed"])
-@pytest.mark.parametrize("kind", export.KINDS)
+@pytest.mark.parametrize("kind", export_formats.FORMATS)
 def test_an_exported_one_says_the_same_for_any_batch_size(kind: str, stem: dict[str, Any]) -> None:
     torch.manual_seed(0)
     assert export_difference(ResidualCNN(dropout=0.2, **stem), kind, images(350)) < 1e-5
