@@ -1,7 +1,5 @@
 """Builds the objects of a run from its configuration."""
 
-import logging
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,25 +29,13 @@ from fmnist.distributed.process_info import ProcessInfo
 from fmnist.networks.ensemble import Ensemble
 from fmnist.runs.checkpoint_io import CheckpointIO
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.training import scheduler, speed, trainer_options
+from fmnist.training import lightning_messages, speed, trainer_options
 from fmnist.training.callbacks.non_finite_loss import NonFiniteLoss
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
 from fmnist.training.lightning_internals import ignore_signals
 
-# Lightning's advice that does not apply here.
-for _name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # tips, and lists of devices and processes
-for _message in (
-    ".*does not have many workers",  # the images are in memory
-    ".*LeafSpec",  # Lightning 2.6 calls a function that torch 2.14 deprecates
-    ".*Total length of `list`",  # data.val_size=0 means no validation
-    ".*exists and is not empty",  # a resumed run finds its own checkpoints
-    ".*smaller than the logging interval",  # true of every short trial
-    ".*sync_dist=True",  # the metrics of an epoch cover all processes, see training/metrics.py
-    ".*srun. command is available",  # and not needed, see distributed/workers.py
-):
-    warnings.filterwarnings("ignore", message=_message)
+lightning_messages.silence()
 
 DEFAULT_THREADS = torch.get_num_threads()  # before a job of a sweep sets another number
 
@@ -78,28 +64,6 @@ def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
         raise UserError(f"ensemble={config.ensemble} must not exceed data.batch_size={config.data.batch_size}")
     classifier(config)
     trainer(config if here else trainer_options.on_one_core(config), run)
-
-
-def check_more_epochs(config: DictConfig, max_epochs: int) -> None:
-    """Checks that a run may be resumed with more epochs: its learning rates so far must not depend on their number.
-
-    Args:
-        config: With more epochs.
-        max_epochs: The number planned so far.
-
-    Raises:
-        UserError: The learning-rate schedule would differ.
-    """
-    module = classifier(config)
-    steps = [epochs * 10 for epochs in (max_epochs, config.trainer.max_epochs)]  # ten steps per epoch show it
-    before, after = (
-        scheduler.rates(module.scheduler, module.make_optimizer(), total_steps=total_steps) for total_steps in steps
-    )
-    if before != after[: len(before)]:
-        raise UserError(
-            f"scheduler {config.scheduler._target_} was planned for {max_epochs} epochs: with trainer.max_epochs="
-            f"{config.trainer.max_epochs}, the learning-rate schedule would differ; start a new run"
-        )
 
 
 def configure_process(config: DictConfig) -> None:
@@ -137,8 +101,7 @@ def classifier(config: DictConfig) -> Classifier:
     with report_as_user_error(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
-    images = module.example_input_array
-    assert isinstance(images, torch.Tensor)
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     try:
         with torch.inference_mode():
             shape = list(module.network.eval()(images).shape)

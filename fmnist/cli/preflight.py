@@ -140,7 +140,9 @@ def _check(config: DictConfig, run: RunDirectory, max_epochs: int | None = None,
     config = _without_hydra(config)
     build.check(config, run, here=here)
     if max_epochs is not None and config.trainer.max_epochs != max_epochs:
-        build.check_more_epochs(config, max_epochs)
+        from fmnist.training.schedule_check import check_more_epochs
+
+        check_more_epochs(build.classifier(config), max_epochs, config.trainer.max_epochs)
 
 
 def _hydra_files(config: DictConfig, run: RunDirectory) -> dict[str, str]:

@@ -14,17 +14,6 @@ from fmnist.data.seeding import Stream, derive_seed
 Batch = tuple[Tensor, Tensor]
 
 
-class Shard(NamedTuple):
-    """The part of each training batch that belongs to one process."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def of(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch whose size is a multiple of ``world_size``."""
-        return batch.tensor_split(self.world_size)[self.rank] if self.world_size > 1 else batch
-
-
 class BatchContext(NamedTuple):
     """A training batch before its images are fetched: everything that its augmentation may depend on.
 
@@ -80,25 +69,3 @@ class SeededBatchSampler(Sampler[BatchContext]):
         batches = torch.split(indices[: self.size], self.batch_size)[: len(self)]  # torch splits nothing into one
         for number, batch in enumerate(batches):
             yield BatchContext(self.seed, self.epoch, number, batch)
-
-
-def shard_for_evaluation(indices: Tensor, *, batch_size: int, shard: Shard, limit: int | None = None) -> list[Tensor]:
-    """The batches of one process when several evaluate a set together. Each sample comes once, in one of them.
-
-    Each process gets a contiguous part, so that results concatenated by rank are in the order of the set. All processes
-    have the same number of batches, none of them empty: otherwise one would wait for another forever.
-
-    Args:
-        indices: The samples, int64 [N]; N is at least ``world_size``.
-        batch_size: Most samples per batch over all processes (a process may get two where it would get one and a half).
-        shard: Which process this is.
-        limit: Most batches that a single process would evaluate; several processes evaluate the same samples.
-    """
-    if limit is not None:
-        indices = indices[: max(limit * batch_size, shard.world_size)]
-    if shard.world_size == 1:
-        return list(torch.split(indices, batch_size))
-    longest = -(-len(indices) // shard.world_size)
-    number = -(-longest // max(1, batch_size // shard.world_size))
-    number = min(number, len(indices) // shard.world_size, limit or number)
-    return list(shard.of(indices).tensor_split(number))

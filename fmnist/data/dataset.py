@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 
 from fmnist.data import files
 from fmnist.data.augmentation import Augmentation
-from fmnist.data.batches import Batch, BatchContext, Shard
+from fmnist.data.batches import Batch, BatchContext
+from fmnist.data.sharding import Shard
 
 
 class ImageDataset(Dataset[Batch]):

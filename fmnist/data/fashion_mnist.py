@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fmnist.config.errors import UserError
 from fmnist.data import download, files
 from fmnist.data.augmentation import Augmentation
-from fmnist.data.batches import Batch, SeededBatchSampler, Shard, shard_for_evaluation
+from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
+from fmnist.data.sharding import Shard, shard_for_evaluation
 from fmnist.data.split import stratified_split
 
 log = logging.getLogger(__name__)

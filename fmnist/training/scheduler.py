@@ -1,6 +1,7 @@
-"""Learning-rate schedules that take the optimizer's rate as peak and the run's number of steps as end."""
+"""Learning-rate schedules with one signature.
 
-from collections.abc import Callable
+The learning rate of ``optimizer`` is the peak; ``total_steps`` is the number of optimizer steps of the run.
+"""
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,8 +22,6 @@ class Cosine(CosineAnnealingLR):
     """Half a cosine from the optimizer's learning rate to ``final_lr`` (https://arxiv.org/abs/1608.03983).
 
     Args:
-        optimizer: Its learning rate is the start.
-        total_steps: Optimizer steps until the end.
         final_lr: Learning rate at the end, at least 0.
     """
 
@@ -38,8 +37,6 @@ class OneCycle(OneCycleLR):
     Unlike torch's default, the momentum stays constant.
 
     Args:
-        optimizer: Its learning rate is the peak.
-        total_steps: Optimizer steps until the end.
         warmup: Fraction of the steps that go up, above 0 and below 1. The last of them is at the peak.
         start_factor: First learning rate as a fraction of the peak, above 0 and at most 1.
         end_factor: Last learning rate as a fraction of the peak, above 0 and at most 1.
@@ -77,8 +74,6 @@ class Linear(LambdaLR):
     """Straight up to the optimizer's learning rate and straight down again.
 
     Args:
-        optimizer: Its learning rate is the peak.
-        total_steps: Optimizer steps until the end.
         warmup: Fraction of the steps that go up, at least 0 and below 1.
         start_factor: First learning rate as a fraction of the peak, from 0 to 1.
         end_factor: Learning rate after the last step as a fraction of the peak, from 0 to 1.
@@ -107,24 +102,6 @@ class Linear(LambdaLR):
             return 1 + (end_factor - 1) * min((step - peak) / (end - peak), 1)
 
         super().__init__(optimizer, factor_at)
-
-
-def rates(schedule: Callable[..., LRScheduler], optimizer: Optimizer, *, total_steps: int) -> list[float]:
-    """The learning rate of each step, from the first to the last.
-
-    Args:
-        schedule: Makes a schedule from an optimizer and ``total_steps``.
-        optimizer: Its parameters do not change.
-        total_steps: Optimizer steps until the end.
-    """
-    scheduler = schedule(optimizer, total_steps=total_steps)
-    result = []
-    for _ in range(total_steps):
-        result.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()  # does nothing without gradients; torch warns if it is left out
-        if len(result) < total_steps:
-            scheduler.step()
-    return result
 
 
 def _end(total_steps: float) -> int:

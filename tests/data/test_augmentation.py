@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from fmnist.data.augmentation import Augmentation, Flip, Shift
-from fmnist.data.batches import BatchContext, SeededBatchSampler, Shard
+from fmnist.data.batches import BatchContext, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.data.erasing import Erase
 from fmnist.data.files import TRAIN_SIZE
 from fmnist.data.mixing import CutMix, Mixup
+from fmnist.data.sharding import Shard
 
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 1000)

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmnist.data.batches import SeededBatchSampler, Shard, shard_for_evaluation
+from fmnist.data.batches import SeededBatchSampler
 from fmnist.data.seeding import Stream, derive_seed
+from fmnist.data.sharding import Shard, shard_for_evaluation
 
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 1000)
