@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmnist.data.fashion_mnist import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.networks.cnn import CNN
 from fmnist.training.evaluation import Evaluation

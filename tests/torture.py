@@ -40,9 +40,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 import fmnist.runs.session  # noqa: F401 (with all that a run imports, once, before the processes part)
-from fmnist import fetch
 from fmnist.cli import options
-from fmnist.data import files
+from fmnist.data import download, files
 from fmnist.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,7 +222,7 @@ class Case:
     def _prepare(self) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         if self.kind == "fetch":
-            fetch.SYSTEM, fetch.CACHE = fetch.CACHE, self.cwd / "cache"
+            download.SYSTEM, download.CACHE = download.CACHE, self.cwd / "cache"
 
     def _misfortune(self, overrides: list[str]) -> str:
         if self.kind in ("operation", "fetch"):
@@ -393,7 +392,7 @@ class Options:
 
 def main(options: Options) -> None:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each file that it reads
-    fetch.fetch()
+    download.fetch()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
