@@ -1,7 +1,7 @@
-"""From the runs that ``make measure`` has kept to the documents: ``make ladder``.
+"""``make ladder``: from the runs that ``make measure`` has kept to the documents.
 
-The README's table, the tables and the figure in docs/accuracy.md, and a line in each measured experiment's file. None
-of these figures is ever typed; a test compares them with the runs.
+It writes the README's table, the tables and the figure of docs/accuracy.md, and a line in the file of each measured
+experiment. Nobody types these numbers; a test compares them with the runs.
 """
 
 import re
@@ -31,19 +31,19 @@ LADDER = {
     "best": "the best in thirty minutes, three networks together",
 }
 RECORDS = (90, 91, 92, 93, 94)  # percent on the test set, as fast as possible: experiment=record_90 ...
-RUNS = 5  # that a claim takes at least
+RUNS = 5  # at least, for a claim
 MEASURED = re.compile(r"^# measured:.*\n(#   .*\n)*", re.MULTILINE)  # in an experiment's file
 
 
 def measured(paths: Iterable[Path] = (KEPT,)) -> dict[str, Summary]:
-    """The runs that are kept, by experiment.
+    """Reads the kept runs of each experiment.
 
     Args:
-        paths: Files, or directories that hold some.
+        paths: JSON files, or directories with some of them.
 
     Raises:
-        UserError: Runs of one experiment are of different configurations: its file was changed, and not all of it
-            measured again.
+        UserError: Runs of one experiment have different configurations: its file has changed, and only some of its
+            runs were measured again.
     """
     found: dict[str, Summary] = {}
     for summary in summaries(run for path in paths for run in results.read(path)):
@@ -51,13 +51,13 @@ def measured(paths: Iterable[Path] = (KEPT,)) -> dict[str, Summary]:
         name = recipe.removeprefix("experiment=")
         if name in found:
             first, second = (", ".join(str(run.seed) for run in group.runs) for group in (found[name], summary))
-            raise UserError(f"the runs of {recipe} are of different configurations: seeds {first}, and seeds {second}")
+            raise UserError(f"the runs of {recipe} have different configurations: seeds {first}, and seeds {second}")
         found[name] = summary
     return found
 
 
 def ladder(found: Mapping[str, Summary]) -> list[list[str]]:
-    """The README's table: what each experiment reaches, in what time."""
+    """The README's table: accuracy and training time of each experiment."""
     names = [name for name in LADDER if name in found]
     header, *rows = results.table([found[name] for name in names])
     first = ["experiment", *(f"`{name}`: {LADDER[name]}" for name in names)]
@@ -73,16 +73,15 @@ def records(found: Mapping[str, Summary]) -> list[list[str]]:
         if name not in found:
             continue
         summary = found[name]
-        accuracy = summary.statistic("test/acc")
-        holds = accuracy is not None and accuracy.mean >= goal / 100 and accuracy.count >= RUNS
+        holds = summary.mean("test/acc") >= goal / 100 and len(summary.runs) >= RUNS
         rows.append(
             [
                 f"{goal} %" if holds else f"({goal} %: not reached)",
-                f"{summary.seconds:.1f}",
-                f"{summary.floors:.1f}",
-                results.percent(accuracy),
+                f"{summary.mean('seconds'):.1f}",
+                f"{summary.mean('floor epochs'):.1f}",
+                results.percent(summary, "test/acc"),
                 str(len(summary.runs)),
-                f"{summary.parameters:,}",
+                f"{summary.runs[0].parameters:,}",
                 f"`experiment={name}`",
             ]
         )
@@ -90,19 +89,20 @@ def records(found: Mapping[str, Summary]) -> list[list[str]]:
 
 
 def header_line(summary: Summary) -> str:
-    """What an experiment's file says of itself."""
-    test, val = (summary.statistic(f"{split}/acc") for split in ("test", "val"))
-    validation = f" (validation {results.percent(val)})" if val else ""
+    """The comment in an experiment's file."""
+    test, validation = results.percent(summary, "test/acc"), results.percent(summary, "val/acc")
+    accuracy = f"{test} %" + ("" if validation == "-" else f" (validation {validation})")
     machines = ", ".join(dict.fromkeys(str(run.manifest["processor"]) for run in summary.runs))
-    threads = summary.runs[0].manifest["threads"]
+    run = summary.runs[0]
     return (
-        f"# measured: test accuracy {results.percent(test)} %{validation}, {len(summary.runs)} seeds, mean ± sd;\n"
-        f"#   {summary.seconds:.0f} s of training on {threads} cores ({machines}); {summary.parameters:,} parameters\n"
+        f"# measured: test accuracy {accuracy}, {len(summary.runs)} seeds, mean ± sd;\n"
+        f"#   {summary.mean('seconds'):.0f} s of training on {run.manifest['threads']} cores ({machines}); "
+        f"{run.parameters:,} parameters\n"
     )
 
 
 def documents(found: Mapping[str, Summary]) -> dict[Path, str]:
-    """What the documents have to say."""
+    """The new content of each document."""
     table = format_table(ladder(found), "pipe")
     record = format_table(records(found), "pipe")
     others = format_table(accuracy_figure.table(), "pipe", words=8)
@@ -117,20 +117,23 @@ def documents(found: Mapping[str, Summary]) -> dict[Path, str]:
 
 
 def points(found: Mapping[str, Summary]) -> list[Point]:
-    """What the figure shows of ours."""
-    result = []
-    for name, summary in found.items():
-        if accuracy := summary.statistic("test/acc"):
-            sd = None if accuracy.sd is None else 100 * accuracy.sd
-            result.append(Point(name, 100 * accuracy.mean, sd, summary.seconds))
-    return result
+    """The points of this project in the figure."""
+    return [
+        Point(
+            name,
+            accuracy=100 * summary.mean("test/acc"),
+            sd=100 * summary.sd("test/acc") if len(summary.runs) > 1 else None,
+            seconds=summary.mean("seconds"),
+        )
+        for name, summary in found.items()
+    ]
 
 
 def main() -> None:
     kept, new = ({path.name: path for path in sorted(place.glob("*.json"))} for place in (KEPT, NEW))
     found = measured((kept | new).values())
     made = documents(found)
-    for name, path in new.items():  # only now: new runs may not have gone with those that are there
+    for name, path in new.items():  # only now: the new runs might not match the kept ones
         shutil.move(path, KEPT / name)
     for path, text in made.items():
         path.write_text(text)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist.cli import options
-from fmnist.sweeps import report, sweep_directory
+from fmnist.sweeps import ranking, report, sweep_directory
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Options:
 
 
 def main(given: Options) -> None:
-    """Writes the files and prints the report.
+    """Prints the report and writes its files.
 
     Raises:
-        UserError: There is no such sweep.
+        UserError: There is no such sweep, or its directory cannot be written.
     """
-    sweep_directory.read(given.sweep)  # raises if it is not a sweep
-    logging.getLogger(__name__).info(report.write(given.sweep))
+    sweep = sweep_directory.read(given.sweep)
+    ranks = ranking.rank(sweep.jobs)
+    logging.getLogger(__name__).info(report.terminal(sweep, ranks))
+    report.write_files(sweep, ranks)
 
 
 if __name__ == "__main__":

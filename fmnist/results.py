@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, create
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.runs.tables import escape, format_table
 from fmnist.sweeps.measurement import Measurement, Summary, summaries
-from fmnist.sweeps.ranking import Statistic
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,14 @@ def main(given: Options) -> None:
         log.info("kept %d files in %s", len(kept), given.keep)
     common = shared(recipes)
     heading = [f"all with {' '.join(common)}", ""] if common else []
-    notes = [line for recipe in recipes for line in uncounted(recipe)]
+    notes = [line for recipe in recipes for line in notes_on_uncounted(recipe)]
     below = ["", *notes] if notes else []
     rows = table(recipes)
     numbers = format_table([row[1:] for row in rows], "plain", words=0).splitlines()
     lines = [f"{line}  {row[0]}" for line, row in zip(numbers, rows, strict=True)]  # recipes may be long: last
     log.info("\n".join([*heading, *lines, *below]))
     if given.output:
-        lines = [*map(escape, heading), format_table(table(recipes), "pipe"), *map(escape, below), ""]
+        lines = [*map(escape, heading), format_table(rows, "pipe"), *map(escape, below), ""]
         try:
             atomic.write(given.output, "\n".join(lines).encode())
         except OSError as error:
@@ -114,14 +115,14 @@ def file_name(measurement: Measurement) -> str:
     return f"{create.directory_name(name)}-seed{measurement.seed}.json"
 
 
-def uncounted(recipe: Summary) -> list[str]:
+def notes_on_uncounted(recipe: Summary) -> list[str]:
     """A line for each run that does not count although its metrics differ from the counted run of its seed."""
     counted = {run.seed: run for run in recipe.runs}
     name = " ".join(recipe.recipe) or "the defaults"
     return [
         f"{name}, seed {run.seed}: the run started {_start(counted[run.seed])} counts; the one started "
         f"{_start(run)} has different metrics and does not"
-        for run in recipe.others
+        for run in recipe.uncounted
     ]
 
 
@@ -132,22 +133,25 @@ def _start(run: Measurement) -> str:
 def table(recipes: Sequence[Summary]) -> list[list[str]]:
     """A header, and a row per recipe without the overrides that all share."""
     common = shared(recipes)
-    with_floor = any(recipe.floors is not None for recipe in recipes)
-    header = ["recipe", "parameters", "seconds", *(["floor epochs"] if with_floor else [])]
     rows = [
-        [
-            " ".join(text for text in recipe.recipe if text not in common) or "the defaults",
-            f"{recipe.parameters:,}" if recipe.parameters else "-",
-            f"{recipe.seconds:,.0f}" if recipe.seconds else "-",
-            *([f"{recipe.floors:,.0f}" if recipe.floors else "-"] if with_floor else []),
-            percent(recipe.statistic("val/acc")),
-            percent(recipe.statistic("test/acc")),
-            str(len(recipe.runs)),
-            ", ".join(recipe.commits),
-        ]
+        {
+            "recipe": " ".join(text for text in recipe.recipe if text not in common) or "the defaults",
+            "parameters": f"{recipe.runs[0].parameters:,}" if recipe.runs[0].parameters else "-",
+            "seconds": _whole(recipe.mean("seconds")),
+            "floor epochs": _whole(recipe.mean("floor epochs")),
+            "validation accuracy": percent(recipe, "val/acc"),
+            "test accuracy": percent(recipe, "test/acc"),
+            "runs": str(len(recipe.runs)),
+            "commit": ", ".join(dict.fromkeys(run.commit for run in recipe.runs)),
+        }
         for recipe in recipes
     ]
-    return [[*header, "validation accuracy", "test accuracy", "runs", "commit"], *rows]
+    header = [name for name in rows[0] if name != "floor epochs" or any(row[name] != "-" for row in rows)]
+    return [header, *([row[name] for name in header] for row in rows)]
+
+
+def _whole(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:,.0f}"
 
 
 def shared(recipes: Sequence[Summary]) -> list[str]:
@@ -158,11 +162,12 @@ def shared(recipes: Sequence[Summary]) -> list[str]:
     return [text for text in first if all(text in other for other in others)]
 
 
-def percent(accuracy: Statistic | None) -> str:
-    """Mean and standard deviation in percent, such as '93.12 ± 0.14'."""
-    if accuracy is None:
+def percent(recipe: Summary, metric: str) -> str:
+    """Mean and standard deviation in percent, such as '93.12 ± 0.14'; '-' if a run lacks the metric."""
+    if pd.isna(recipe.mean(metric)):
         return "-"
-    return f"{100 * accuracy.mean:.2f}" + ("" if accuracy.sd is None else f" ± {100 * accuracy.sd:.2f}")
+    sd = "" if len(recipe.runs) == 1 else f" ± {100 * recipe.sd(metric):.2f}"
+    return f"{100 * recipe.mean(metric):.2f}{sd}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Made-up directories of sweeps, written by hand as Hydra and the runs would."""
+"""Sweep directories as Hydra and the runs would write them."""
 
 import itertools
 import json
@@ -21,16 +21,16 @@ def make_sweep(
     val_size: int = 5000,
     sweeper: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a sweep over a grid, one directory for each job, and gives its path back.
+    """Writes a sweep over a grid, with a directory per job, and returns its path.
 
     Args:
-        path: Where.
+        path: The directory.
         grid: Values of each swept parameter.
-        metrics: What a job's metrics.json holds; None for a job that was never begun.
-        fixed: Overrides that all jobs have.
+        metrics: Content of a job's metrics.json; None for a job that has not started.
+        fixed: Overrides that all jobs share.
         monitor: Metric and mode.
         val_size: Number of validation images.
-        sweeper: Hydra's, if not its own with everything from the command line.
+        sweeper: Configuration of Hydra's sweeper; by default its own, with all values from the command line.
     """
     fixed = fixed or {}
     path.mkdir(parents=True)

@@ -67,21 +67,21 @@ class PreflightCallback(Callback):
             directory = RunDirectory(config.hydra.sweep.dir)
             if not directory.sweep.exists():
                 create.ensure_unused(directory)
-            for overrides in jobs.trial_jobs(config):
+            for overrides in jobs.sample_jobs(config):
                 _check(compose("train", overrides), directory, here=not remote.is_remote(config))
             if search.is_search(config):
-                search.take_direction(config)
-            resumed = jobs.take(directory, config)
+                search.set_direction(config)
+            resumed = jobs.create_or_resume(directory, config)
             exit_stack.enter_context(directory.locked())
             if resumed:
                 jobs.check_same(directory)
-                jobs.record(directory, config)
+                jobs.write_hydra_config(directory, config)
             os.environ |= parent_environment()
             remote.prepare_jobs(config, directory)
             if search.is_search(config):
-                search.quieten()
+                search.silence_optuna()
                 if resumed:
-                    search.go_on(config)
+                    search.resume(config)
         if resumed:
             log.info("resuming the sweep in %s", directory.shown)
         exit_stack.callback(_print_report, directory)  # before the stack releases the lock
@@ -170,6 +170,6 @@ def _release_workers(me: ProcessInfo) -> None:
 
 
 def _print_report(sweep: RunDirectory) -> None:
-    from fmnist.sweeps import report  # imports tabulate only when a sweep ends
+    from fmnist.sweeps import report  # imports pandas
 
     print(report.write(sweep.path))

@@ -1,4 +1,4 @@
-"""A sweep: which jobs it has, and whether it may start, or go on, in a directory. Imported before torch is."""
+"""The jobs of a sweep, and whether it may start or resume in a directory. Imported before torch."""
 
 import math
 from collections import Counter
@@ -17,17 +17,17 @@ from fmnist.sweeps import search, sweep_directory
 
 
 def overrides(config: DictConfig) -> list[str]:
-    """What the jobs are made of: the sweeper's parameters, and after them the command line, which has the last word."""
+    """The sweeper's parameters, then the command line, which takes precedence."""
     params = config.hydra.sweeper.get("params") or {}
     return [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
 
 
-def trial_jobs(config: DictConfig) -> Iterator[list[str]]:
-    """Jobs among which each value comes once, so that a wrong one is found before the first job starts.
+def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
+    """Overrides of jobs that contain each swept value once, to find a wrong value before the first job starts.
 
     Raises:
-        UserError: There is no job, or there are too many; or a value stands twice: jobs are named by their overrides,
-            and two would share a directory.
+        UserError: The sweep has no job or more than ``max_jobs``, or a value occurs twice: jobs are named by their
+            overrides, so that two would share a directory.
     """
     fixed: dict[str, str] = {}
     sweeps: dict[str, list[str]] = {}
@@ -35,18 +35,18 @@ def trial_jobs(config: DictConfig) -> Iterator[list[str]]:
     for override in OverridesParser.create().parse_overrides(overrides(config)):
         key = override.get_key_element()
         for known in (fixed, sweeps, counts):
-            known.pop(key, None)  # what comes later has the last word
+            known.pop(key, None)  # the last override of a key takes precedence
         if not override.is_sweep_override():
             fixed[key] = str(override.input_line)
         elif override.is_discrete_sweep():
             values = list(override.sweep_string_iterator())
             if not values:
-                raise UserError(f"{override.input_line} gives no value to sweep over, so that there would be no job")
-            if twice := [value for value, times in Counter(values).items() if times > 1]:
-                raise UserError(f"{override.key_or_group} is to be swept over {twice[0]} twice; name each value once")
+                raise UserError(f"{override.input_line} has no values to sweep over, so the sweep would have no job")
+            if repeated := [value for value, count in Counter(values).items() if count > 1]:
+                raise UserError(f"{override.key_or_group} has the value {repeated[0]} twice; name each value once")
             counts[key] = len(values)
             if override.is_range_sweep():
-                values = list(dict.fromkeys([values[0], values[-1]]))  # what lies between is as right as its ends
+                values = list(dict.fromkeys([values[0], values[-1]]))  # if both ends are valid, so is every value
             sweeps[key] = [f"{key}={value}" for value in values]
         elif override.is_interval_sweep():
             interval = override.value()
@@ -56,35 +56,35 @@ def trial_jobs(config: DictConfig) -> Iterator[list[str]]:
     jobs = search.trials(config) if search.is_search(config) else math.prod(counts.values())
     if jobs > config.max_jobs:
         raise UserError(f"the sweep would have {jobs:,} jobs; if you mean it, add max_jobs={jobs}")
-    first = {key: jobs[0] for key, jobs in sweeps.items()}
+    first = {key: values[0] for key, values in sweeps.items()}
     yield [*fixed.values(), *first.values()]
     for key, values in sweeps.items():
-        for job in values[1:]:
-            yield [*fixed.values(), *(first | {key: job}).values()]
+        for value in values[1:]:
+            yield [*fixed.values(), *(first | {key: value}).values()]
 
 
 def check_same(sweep: RunDirectory) -> None:
-    """Makes sure that the jobs which a sweep has begun are of the configurations that they would have now.
+    """Checks that the jobs that have started would have the same configuration today.
 
-    Else the report would rank runs of different recipes as if their overrides were all that differs. Of jobs that have
-    their values in common with others, not all are looked at: to compose a configuration takes a tenth of a second.
+    Otherwise the report would rank runs of different recipes as if only their overrides differed. Composing takes a
+    tenth of a second, so jobs are skipped if each of their overrides has been checked in another job.
 
     Raises:
-        UserError: The files in ``conf/`` have changed since.
+        UserError: The files in ``conf/`` have changed.
     """
-    seen: set[str] = set()
+    checked: set[str] = set()
     for job in sweep_directory.read(sweep.path).jobs:
-        if job.run is not None and job.typed and not seen.issuperset(job.typed):
-            seen.update(job.typed)
+        if job.run is not None and job.typed and not checked.issuperset(job.typed):
+            checked.update(job.typed)
             now = compose("train", list(job.typed))
             resume.check_same(job.run, now, free=[key for key in resume.ALLOWED if key != "trainer.max_epochs"])
 
 
-def take(sweep: RunDirectory, config: DictConfig) -> bool:
-    """Takes a directory for a sweep, or finds it taken by the same sweep, which then is to go on.
+def create_or_resume(sweep: RunDirectory, config: DictConfig) -> bool:
+    """Creates the directory of a sweep, unless it already holds the same sweep.
 
     Returns:
-        Whether the sweep goes on.
+        Whether the sweep is resumed.
 
     Raises:
         UserError: The directory holds something else, or cannot be written.
@@ -94,13 +94,14 @@ def take(sweep: RunDirectory, config: DictConfig) -> bool:
     if not path.is_file():
         create.create_sweep_directory(sweep, {path.name: wanted, "hydra.yaml": OmegaConf.to_yaml(config.hydra)})
         return False
-    begun = path.read_text()
-    if begun != wanted:
-        command = " ".join(OmegaConf.create(begun))
-        raise UserError(f"{sweep.shown} holds another sweep, and nothing in it was changed; it is of: {command}")
+    existing = path.read_text()
+    if existing != wanted:
+        raise UserError(
+            f"{sweep.shown} holds another sweep and stays unchanged: {' '.join(OmegaConf.create(existing))}"
+        )
     return True
 
 
-def record(sweep: RunDirectory, config: DictConfig) -> None:
-    """Writes down with which of Hydra's settings a sweep goes on, such as the number of trials; while it is locked."""
+def write_hydra_config(sweep: RunDirectory, config: DictConfig) -> None:
+    """Stores Hydra's configuration of a resumed sweep, whose number of trials may be higher. Call it while locked."""
     atomic.write(sweep.sweep / "hydra.yaml", OmegaConf.to_yaml(config.hydra).encode())

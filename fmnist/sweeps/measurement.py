@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
-import statistics
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import OmegaConf
 
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, resume
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import sweep_directory
-from fmnist.sweeps.ranking import SEED, Statistic
+from fmnist.sweeps.ranking import SEED
 
 # Overrides that do not change the training.
 _IRRELEVANT = (SEED, "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
@@ -92,6 +94,12 @@ class Measurement:
         """When it started, in a form that sorts; empty if unknown."""
         return self.manifest.get("start") or ""
 
+    @property
+    def commit(self) -> str:
+        """The short commit, with a + for uncommitted changes; '-' if unknown."""
+        commit = self.manifest.get("commit")
+        return f"{commit[:7]}{'+' if self.manifest.get('dirty') else ''}" if commit else "-"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -100,35 +108,32 @@ class Summary:
     Attributes:
         recipe: See ``Measurement``.
         runs: One per seed, in the order of the seeds.
-        others: Runs of the same seeds that are not counted although their metrics differ.
+        uncounted: Runs of the same seeds that are not counted although their metrics differ.
     """
 
     recipe: Sequence[str]
     runs: Sequence[Measurement]
-    others: Sequence[Measurement] = ()
+    uncounted: Sequence[Measurement] = ()
 
-    @property
-    def parameters(self) -> int | None:
-        return self.runs[0].parameters
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        floor_epochs = (run.seconds / run.floor if run.seconds and run.floor else None for run in self.runs)
+        rows = [
+            {**run.metrics, "seconds": run.seconds, "floor epochs": epochs}
+            for run, epochs in zip(self.runs, floor_epochs, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["val/acc", "test/acc", "seconds", "floor epochs"], dtype=float)
 
-    @property
-    def seconds(self) -> float | None:
-        return _mean(run.seconds for run in self.runs)
+    def mean(self, column: str) -> float:
+        """Mean of ``val/acc``, ``test/acc``, ``seconds`` or ``floor epochs`` (training time in epochs of the floor).
 
-    @property
-    def floors(self) -> float | None:
-        """Training time in epochs of the floor."""
-        return _mean(run.seconds / run.floor if run.seconds and run.floor else None for run in self.runs)
+        NaN if a run lacks it.
+        """
+        return self._table[column].mean(skipna=False)
 
-    @property
-    def commits(self) -> list[str]:
-        """Short commits of the runs, with a + for uncommitted changes."""
-        return list(dict.fromkeys(_commit(run.manifest) for run in self.runs))
-
-    def statistic(self, metric: str) -> Statistic | None:
-        """None if a run lacks the metric."""
-        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return Statistic.of(values) if len(values) == len(self.runs) else None
+    def sd(self, column: str) -> float:
+        """Sample standard deviation; NaN for one run."""
+        return self._table[column].std()
 
 
 def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
@@ -143,25 +148,19 @@ def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
         key = json.dumps([list(measurement.recipe), configuration], sort_keys=True)
         groups.setdefault(key, []).append(measurement)
     found = [_summarize(runs) for runs in groups.values()]
-    return sorted(found, key=lambda summary: (summary.seconds is None, summary.seconds or 0.0, list(summary.recipe)))
+    return sorted(found, key=lambda summary: (_or_infinite(summary.mean("seconds")), list(summary.recipe)))
+
+
+def _or_infinite(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def _summarize(runs: Sequence[Measurement]) -> Summary:
     """Of several runs of one seed, the one with the most metrics counts; of those, the first that was started."""
     counted: dict[int, Measurement] = {}
-    others = []
+    uncounted = []
     for run in sorted(runs, key=lambda run: (run.seed, -len(run.metrics), run.start)):
         first = counted.setdefault(run.seed, run).metrics
         if any(run.metrics[name] != first[name] for name in run.metrics.keys() & first.keys()):
-            others.append(run)
-    return Summary(runs[0].recipe, list(counted.values()), others)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if None in known or not known else statistics.fmean(value for value in known if value is not None)
-
-
-def _commit(manifest: Mapping[str, Any]) -> str:
-    commit = manifest.get("commit")
-    return f"{commit[:7]}{'+' if manifest.get('dirty') else ''}" if commit else "-"
+            uncounted.append(run)
+    return Summary(runs[0].recipe, list(counted.values()), uncounted)

@@ -1,15 +1,15 @@
-"""Ranks the settings of a sweep. Imported without torch.
+"""Ranks the settings of a sweep by the mean of the monitored metric. Imported without torch.
 
-A setting is a combination of swept values; its jobs differ only in their seed. It is ranked by the mean of the
-monitored metric; the test set is not used.
+A setting is a combination of swept values; its runs differ only in their seed. The test set is not used.
 """
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
 
 from fmnist.config.monitor import Mode
 from fmnist.sweeps.sweep_directory import Job, differing
@@ -18,97 +18,59 @@ SEED = "seed"
 _DEFAULT: tuple[tuple[str, Mode], int] = ("val/acc", "max"), 0
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """Mean and standard deviation over runs."""
+class Setting(NamedTuple):
+    """A combination of swept values.
 
-    mean: float
-    sd: float | None  # sample standard deviation; None for one run
-    count: int
+    Attributes:
+        values: Of the swept parameters.
+        jobs: Its runs, planned ones included.
+        finished: Number of runs that have finished.
+        scored: Number of runs that have the metric.
+        mean: Mean of the metric; NaN without a run, or if a finished run lacks it.
+        sd: Sample standard deviation; NaN for one run.
+        seconds: Mean seconds of the finished runs.
+    """
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Statistic | None":
-        if not values:
-            return None
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-    def standard_error(self, other: "Statistic") -> float:
-        """Standard error of the difference of two means; NaN if one of them has a single run."""
-        if self.sd is None or other.sd is None:
-            return math.nan
-        return math.hypot(self.sd / math.sqrt(self.count), other.sd / math.sqrt(other.count))
-
-
-@dataclass(frozen=True)
-class Setting:
-    values: tuple[str, ...]  # of the swept parameters
+    values: tuple[str, ...]
     jobs: list[Job]
-    metric: str
-
-    @property
-    def finished(self) -> list[Job]:
-        return [job for job in self.jobs if job.finished]
-
-    @property
-    def figures(self) -> list[float]:
-        """The metric of each finished run that has it."""
-        return self._metric(self.metric)
-
-    @cached_property
-    def score(self) -> Statistic | None:
-        """None if the metric of a finished run is missing or not finite: the mean of the rest would flatter."""
-        return Statistic.of(self.figures) if len(self.figures) == len(self.finished) else None
-
-    @property
-    def test(self) -> Statistic | None:
-        """Accuracy on the test set, to be shown for the best setting only."""
-        return Statistic.of(self._metric("test/acc"))
-
-    @property
-    def seconds(self) -> Statistic | None:
-        """Seconds per finished run."""
-        return Statistic.of([job.seconds for job in self.finished if job.seconds is not None])
-
-    def _metric(self, metric: str) -> list[float]:
-        return [job.metrics[metric] for job in self.finished if metric in job.metrics]
+    finished: int
+    scored: int
+    mean: float
+    sd: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Ranking:
-    parameters: list[str]  # swept, without the seed
+    parameters: list[str]  # names of the swept parameters, without the seed
     values: list[list[str]]  # distinct values of each parameter, in the planned order
     seeds: int  # number of seeds; 0 if the seed was not swept
-    metric: str
+    metric: str  # that most settings monitor
     mode: Mode
-    settings: list[Setting]  # best first, those without a score last
-    otherwise: int  # settings that monitor another metric
+    settings: list[Setting]  # best first, those without a mean last
+    other_metric: int  # number of settings that monitor another metric
 
     @property
-    def judged(self) -> list[tuple[Setting, Statistic]]:
-        """The settings that have a score, best first."""
-        return [(setting, setting.score) for setting in self.settings if setting.score]
+    def ranked(self) -> list[Setting]:
+        """The settings that have a mean, best first."""
+        return [setting for setting in self.settings if not math.isnan(setting.mean)]
 
     @property
     def best(self) -> Setting | None:
-        return next((setting for setting, _ in self.judged), None)
+        return next(iter(self.ranked), None)
 
     @property
     def tied(self) -> list[Setting]:
         """Settings within two standard errors of the best: other seeds might have ranked one of them first."""
-        if not self.judged:
+        if not self.ranked:
             return []
-        (_, best), *others = self.judged
-        return [setting for setting, score in others if abs(best.mean - score.mean) <= 2 * best.standard_error(score)]
+        best, *others = self.ranked
+        return [setting for setting in others if abs(best.mean - setting.mean) <= 2 * _standard_error(best, setting)]
 
     @property
     def single(self) -> bool:
         """Whether there are several settings with one run each."""
-        return len(self.judged) > 1 and all(score.count == 1 for _, score in self.judged)
-
-    @property
-    def runs(self) -> int:
-        """Number of runs that have the metric."""
-        return sum(len(setting.figures) for setting in self.settings)
+        return len(self.ranked) > 1 and all(setting.scored == 1 for setting in self.ranked)
 
     def name(self, parameter: str) -> str:
         """The last part of a parameter's name if it is unambiguous, otherwise the whole name."""
@@ -118,31 +80,50 @@ class Ranking:
 
 
 def rank(jobs: Sequence[Job]) -> Ranking:
+    jobs = [job for job in jobs if job.overrides]  # a search has yet to choose those of the others
     swept = differing(job.overrides for job in jobs)
     parameters = [name for name in swept if name != SEED]
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        if job.overrides:
-            groups.setdefault(tuple(job.overrides.get(name, "") for name in parameters), []).append(job)
+        groups.setdefault(tuple(job.overrides.get(name, "") for name in parameters), []).append(job)
 
     # The seed does not change the monitored metric: one configuration per setting is enough.
     scores = Counter(score for group in groups.values() for score in [_score(group)] if score)
     (metric, mode), most = scores.most_common(1)[0] if scores else _DEFAULT
 
-    def place(setting: Setting) -> float:
-        if setting.score is None:
-            return math.inf
-        return setting.score.mean if mode == "min" else -setting.score.mean
-
+    runs = pd.DataFrame(
+        [
+            (number, job.finished, job.metrics.get(metric), job.seconds if job.finished else None)
+            for number, group in enumerate(groups.values())
+            for job in group
+        ],
+        columns=["setting", "finished", "metric", "seconds"],
+    ).astype({"finished": bool, "metric": float, "seconds": float})
+    table = runs.groupby("setting").agg(
+        finished=("finished", "sum"),
+        scored=("metric", "count"),
+        mean=("metric", "mean"),
+        sd=("metric", "std"),
+        seconds=("seconds", "mean"),
+    )
+    # A finished run whose metric is missing or not finite: the mean of the others would flatter.
+    table.loc[table["scored"] < table["finished"], ["mean", "sd"]] = math.nan
+    table = table.sort_values("mean", ascending=mode == "min", kind="stable")
+    planned = list(groups.items())
     return Ranking(
         parameters,
         values=[list(dict.fromkeys(column)) for column in zip(*groups, strict=True)],
-        seeds=len({job.overrides.get(SEED) for job in jobs if job.overrides}) if SEED in swept else 0,
+        seeds=len({job.overrides.get(SEED) for job in jobs}) if SEED in swept else 0,
         metric=metric,
         mode=mode,
-        settings=sorted((Setting(values, group, metric) for values, group in groups.items()), key=place),
-        otherwise=scores.total() - most,
+        settings=[Setting(*planned[number], *row) for number, *row in table.itertuples()],
+        other_metric=scores.total() - most,
     )
+
+
+def _standard_error(first: Setting, second: Setting) -> float:
+    """Standard error of the difference of two means; NaN if one of them has a single run."""
+    return math.hypot(first.sd / math.sqrt(first.scored), second.sd / math.sqrt(second.scored))
 
 
 def _score(jobs: Sequence[Job]) -> tuple[str, Mode] | None:

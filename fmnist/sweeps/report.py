@@ -3,10 +3,13 @@
 The accuracy on the test set is shown for the best setting only: comparing it would mean choosing by it.
 """
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic
@@ -30,15 +33,28 @@ def write(path: Path) -> str:
     ranks = ranking.rank(sweep.jobs)
     text = terminal(sweep, ranks)
     try:
-        _write_csv(sweep, ranks)
+        write_files(sweep, ranks)
+    except UserError as error:
+        text += f"\n{error}"
+    return text
+
+
+def write_files(sweep: SweepDirectory, ranks: Ranking) -> None:
+    """Writes report.csv, report.md and, if a setting can be ranked, report.png.
+
+    Raises:
+        UserError: The directory cannot be written.
+    """
+    path = sweep.run.path
+    try:
+        atomic.write(path / "report.csv", _csv(sweep, ranks).encode())
         if ranks.best:
             from fmnist.sweeps import sweep_figures  # imports matplotlib, which takes half a second
 
             atomic.write_figure(path / "report.png", sweep_figures.draw(ranks))
         atomic.write(path / "report.md", markdown(sweep, ranks).encode())
     except OSError as error:
-        text += f"\ncannot write the report to {path}: {error.strerror}"
-    return text
+        raise UserError(f"cannot write the report to {path}: {error.strerror}") from error
 
 
 def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
@@ -65,12 +81,8 @@ def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
     lines = [f"# Sweep of {escape(_subject(ranks))}", "", f"{_states(sweep.jobs)}.".capitalize(), ""]
     table = _table(ranks, ranks.parameters, str)
     if len(table) > 1:
-        lines += [
-            f"{_order(ranks)}.".capitalize(),
-            "",
-            format_table(table, "pipe", words=1 + len(ranks.parameters)),
-            "",
-        ]
+        lines += [f"{_order(ranks)}.".capitalize(), ""]
+        lines += [format_table(table, "pipe", words=1 + len(ranks.parameters)), ""]
     if remarks := [f"- {escape(line)}" for line in [*_remarks(ranks), *_unfinished(sweep)]]:
         lines += [*remarks, ""]
     if commands := _repetitions(ranks):
@@ -88,26 +100,30 @@ def _table(ranks: Ranking, names: Sequence[str], shown: Callable[[str], str]) ->
         names: Column names of the parameters.
         shown: Formats a parameter's value.
     """
-    spread = any(score.sd is not None for _, score in ranks.judged)
+    spread = not all(math.isnan(setting.sd) for setting in ranks.settings)
     header = ["", *names, ranks.metric, *(["sd"] if spread else []), "runs", "seconds"]
-    rows = []
-    for place, setting in enumerate(ranks.settings, start=1):
-        if not setting.finished:
-            continue
-        score, seconds = setting.score, setting.seconds
-        finished, planned = len(setting.finished), len(setting.jobs)
-        sd = f"{score.sd:.4f}" if score and score.sd is not None else ""
-        rows.append(
-            [
-                str(place) if score else "",
-                *map(shown, setting.values),
-                f"{score.mean:.4f}" if score else "-",
-                *([sd] if spread else []),
-                str(planned) if finished == planned else f"{finished} of {planned}",
-                f"{seconds.mean:,.1f}" if seconds else "-",
-            ]
-        )
+    rows = [
+        [
+            "" if math.isnan(setting.mean) else str(place),
+            *map(shown, setting.values),
+            _number(setting.mean, ".4f"),
+            *([_number(setting.sd, ".4f")] if spread else []),
+            _count(setting),
+            _number(setting.seconds, ",.1f"),
+        ]
+        for place, setting in enumerate(ranks.settings, start=1)
+        if setting.finished
+    ]
     return [header, *rows]
+
+
+def _count(setting: Setting) -> str:
+    finished, planned = setting.finished, len(setting.jobs)
+    return str(planned) if finished == planned else f"{finished} of {planned}"
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _order(ranks: Ranking) -> str:
@@ -131,23 +147,23 @@ def _states(jobs: Sequence[Job]) -> str:
 
 
 def _remarks(ranks: Ranking) -> Iterator[str]:
-    if ranks.best and ranks.best.test:
-        test = ranks.best.test
-        spread = "" if test.sd is None else f" (sd {test.sd:.4f}, {test.count} runs)"
-        yield f"{'test accuracy':<20} {test.mean:.4f}{spread}, of the best setting only"
+    if ranks.best:
+        test = pd.Series([job.metrics["test/acc"] for job in ranks.best.jobs if "test/acc" in job.metrics])
+        if len(test):
+            spread = f" (sd {test.std():.4f}, {len(test)} runs)" if len(test) > 1 else ""
+            yield f"{'test accuracy':<20} {test.mean():.4f}{spread}, of the best setting only"
     if ranks.metric.startswith("train/") and len(ranks.settings) > 1:
         yield f"{'no validation':<20} the best on training images may be worse on new ones: try data.val_size=5000"
-    if ranks.tied:
-        names = ", ".join(_name(ranks, setting) for setting in ranks.tied)
-        yield f"{'tied':<20} {names}: within two standard errors of the best"
+    if tied := [_name(ranks, setting) for setting in ranks.tied]:
+        yield f"{'tied':<20} {', '.join(tied)}: within two standard errors of the best"
     if ranks.single:
         yield f"{'one run each':<20} proves little: repeat the best with other seeds before you choose"
     for setting in ranks.settings:
-        if missing := len(setting.finished) - len(setting.figures):
+        if missing := setting.finished - setting.scored:
             name = _name(ranks, setting)
-            yield f"{name}: {ranks.metric} is missing or not finite in {missing} of {len(setting.finished)} runs"
-    if ranks.otherwise:
-        yield f"{ranks.otherwise} of {len(ranks.settings)} settings monitor another metric than {ranks.metric}"
+            yield f"{name}: {ranks.metric} is missing or not finite in {missing} of {setting.finished} runs"
+    if ranks.other_metric:
+        yield f"{ranks.other_metric} of {len(ranks.settings)} settings monitor another metric than {ranks.metric}"
 
 
 def _name(ranks: Ranking, setting: Setting) -> str:
@@ -160,8 +176,8 @@ def _repetitions(ranks: Ranking) -> list[str]:
     They leave out the group ``sweep``: all that its file sets for a job, except ``test``, is in the job's overrides.
     """
     commands = []
-    for setting, _ in ranks.judged[:REPEATED] if ranks.single else []:
-        job = setting.finished[0]
+    for setting in ranks.ranked[:REPEATED] if ranks.single else []:
+        job = next(job for job in setting.jobs if job.finished)
         typed = [text for text in job.typed if sweep_directory.name_and_value(text)[0] not in (SEED, "sweep", "test")]
         seed = job.overrides.get(SEED, "0")
         first = int(seed) + 1 if seed.isdecimal() else 0
@@ -185,18 +201,19 @@ def _format(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{name}={value}" for name, value in pairs if value)
 
 
-def _write_csv(sweep: SweepDirectory, ranks: Ranking) -> None:
+def _csv(sweep: SweepDirectory, ranks: Ranking) -> str:
     """A row per run, best setting first; ``test/*`` for the best setting only."""
     rows: list[dict[str, object]] = []
     names: dict[str, None] = {}
+    best = ranks.best
     for setting in ranks.settings:
         for job in setting.jobs:
-            metrics = {k: v for k, v in job.metrics.items() if setting is ranks.best or not k.startswith("test/")}
+            metrics = {k: v for k, v in job.metrics.items() if setting is best or not k.startswith("test/")}
             names |= dict.fromkeys(metrics)
-            directory = job.run.path.relative_to(sweep.run.path) if job.run else ""
+            directory = job.run.path.relative_to(sweep.run.path) if job.run else None
             end = {"state": job.state, "seconds": job.seconds, "error": job.error, "directory": directory}
             rows.append({**job.overrides, **metrics, **end})
     swept = [*ranks.parameters, *([SEED] if ranks.seeds else [])]
-    header = [*swept, "state", "seconds", *names, "error", "directory"]
-    values = (["" if (value := row.get(name)) is None else value for name in header] for row in rows)
-    atomic.write_csv(sweep.run.path / "report.csv", header, values)
+    header = dict.fromkeys([*swept, "state", "seconds", *names, "error", "directory"])
+    # dtype=object: a column of whole numbers with a gap would become one of fractions
+    return pd.DataFrame(rows, columns=list(header), dtype=object).to_csv(index=False, lineterminator="\n")

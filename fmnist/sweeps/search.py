@@ -1,6 +1,6 @@
-"""A search: a sweep for which Optuna chooses the values, one trial after the other. Imported before torch is.
+"""A search: a sweep whose values Optuna chooses, one trial after another. Imported before torch.
 
-Its study is a file in the sweep's directory, see ``conf/sweep/search.yaml``.
+The study is a file in the sweep's directory, see ``conf/sweep/search.yaml``.
 """
 
 import logging
@@ -18,10 +18,10 @@ def is_search(config: DictConfig) -> bool:
 
 
 def trials(config: DictConfig) -> int:
-    """How many jobs a search is to have.
+    """Number of trials of a search.
 
     Raises:
-        UserError: None.
+        UserError: It is less than 1.
     """
     count: int = config.hydra.sweeper.n_trials
     if count < 1:
@@ -29,66 +29,66 @@ def trials(config: DictConfig) -> int:
     return count
 
 
-def take_direction(config: DictConfig) -> None:
-    """Has the search look for what runs are judged by, see ``fmnist.config.monitor``.
+def set_direction(config: DictConfig) -> None:
+    """Makes the search optimize the metric that ranks runs, see ``fmnist.config.monitor``.
 
     Raises:
-        UserError: The configuration says the contrary.
+        UserError: The configuration asks for the opposite direction.
     """
     metric, mode = monitor.score(config)
     sweeper, wanted = config.hydra.sweeper, {"max": "maximize", "min": "minimize"}[mode]
-    given = getattr(sweeper.direction, "name", sweeper.direction)  # Hydra's own default is a member of an Enum
+    given = getattr(sweeper.direction, "name", sweeper.direction)  # Hydra's default is a member of an Enum
     if given not in (None, wanted):
         raise UserError(
-            f"hydra.sweeper.direction={given} would look for the worst run: runs are judged by {metric}, and the "
-            f"{mode}imum of it is the best; use hydra.sweeper.direction={wanted}"
+            f"hydra.sweeper.direction={given} would search for the worst run: runs are ranked by the {mode}imum of "
+            f"{metric}; use hydra.sweeper.direction={wanted}"
         )
     with read_write(sweeper):
         sweeper.direction = wanted
 
 
-def quieten() -> None:
-    """Keeps Optuna from saying of the study what Hydra says again."""
+def silence_optuna() -> None:
+    """Hides Optuna's messages about the study, which Hydra repeats."""
     from optuna.logging import set_verbosity
 
     set_verbosity(logging.WARNING)
 
 
-def go_on(config: DictConfig) -> None:
-    """Changes what Hydra is about to run, so that a search goes on instead of starting anew.
+def resume(config: DictConfig) -> None:
+    """Changes the configuration of Hydra's sweeper so that it resumes the study instead of starting a new one.
 
-    Trials that were finished count. Those that were interrupted or failed come first, with the same values, so that
-    their runs are continued. Optuna chooses the others, knowing all that was found; it does not remember where it was
-    among its random numbers, so they are not those that would have come without the interruption.
+    Finished trials count. Interrupted and failed trials are queued first with the same values, so that their runs are
+    resumed. Optuna chooses the rest. It does not store the state of its random numbers, so these values differ from
+    those of an uninterrupted search.
     """
     sweeper = config.hydra.sweeper
-    if not (sweeper.storage and sweeper.study_name):  # the study was in memory, and is gone
+    if not (sweeper.storage and sweeper.study_name):  # the study was in memory only
         return
     import optuna
     from optuna.trial import TrialState
 
     try:
         study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    except KeyError:  # stopped before there was one
+    except KeyError:  # interrupted before the study was created
         return
-    begun = study.trials
-    done = [_values(trial) for trial in begun if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
-    for trial in begun:
-        if trial.state == TrialState.RUNNING:  # nobody runs it: the directory is ours
+    trials = study.trials
+    queued = [_values(trial) for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:  # its process was killed: this one holds the directory's lock
             study.tell(trial.number, state=TrialState.FAIL)
-        if (values := _values(trial)) and values not in done:
-            done.append(values)
+        if (values := _values(trial)) and values not in queued:
+            queued.append(values)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so it was in Optuna 2
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # experimental in Optuna 2
                 study.enqueue_trial(values)
-    complete = sum(trial.state == TrialState.COMPLETE for trial in begun)
+    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     with open_dict(sweeper):
         sweeper.n_trials = max(0, sweeper.n_trials - complete)
-        if sweeper.sampler.get("seed") is not None:  # the same random numbers again would choose the same values again
-            sweeper.sampler.seed += len(begun)
+        if sweeper.sampler.get("seed") is not None:  # the same seed would choose the same values again
+            sweeper.sampler.seed += len(trials)
 
 
 def _values(trial: Any) -> dict[str, Any]:
-    """What a trial tries, also where it waits for its turn: Optuna then keeps it elsewhere."""
+    """The values of a trial. Optuna stores those of a queued trial elsewhere."""
     values: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
     return values

@@ -1,4 +1,4 @@
-"""The directory of a sweep: which jobs were planned, and what came of each. Imported without torch."""
+"""Reads the directory of a sweep: its planned jobs and the state and metrics of each. Imported without torch."""
 
 import itertools
 import shlex
@@ -17,22 +17,22 @@ from fmnist.config.errors import UserError
 from fmnist.runs import manifest
 from fmnist.runs.run_directory import RunDirectory
 
-NOT_STARTED, DAMAGED = "not started", "damaged"  # what a job can be beside the states of fmnist.runs.manifest
+NOT_STARTED, DAMAGED = "not started", "damaged"  # states of a job in addition to those of fmnist.runs.manifest
 
 Overrides = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, or one that was planned and has not begun."""
+    """One run of a sweep, started or planned."""
 
-    overrides: Overrides  # name to value; empty if a sweeper has yet to choose them
-    typed: tuple[str, ...] = ()  # the same as Hydra wrote them down, with a + or ~ before the name; () until it begins
+    overrides: Overrides  # name to value; empty if the sweeper has yet to choose them
+    typed: tuple[str, ...] = ()  # the overrides as Hydra stored them, which may start with + or ~; () until it starts
     run: RunDirectory | None = None
     state: str = NOT_STARTED
     error: str | None = None
     seconds: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)  # those that are finite
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of a finished run, without those that are not finite
 
     @property
     def finished(self) -> bool:
@@ -40,12 +40,12 @@ class Job:
 
     @property
     def score(self) -> tuple[str, monitor.Mode] | None:
-        """What it is judged by, see ``fmnist.config.monitor``; None if it has no configuration that says so."""
+        """The metric that ranks it and its direction, see ``fmnist.config.monitor``; None if that cannot be read."""
         if self.run is None:
             return None
         try:
             metric, mode = monitor.score(self.run.read_configuration())
-        except (UserError, OmegaConfBaseException, AttributeError, TypeError):  # somebody has changed the file
+        except (UserError, OmegaConfBaseException, AttributeError, TypeError):  # the file was edited
             return None
         return (metric, mode) if isinstance(metric, str) and mode in get_args(monitor.Mode) else None
 
@@ -53,8 +53,8 @@ class Job:
 @dataclass(frozen=True)
 class SweepDirectory:
     run: RunDirectory  # the directory itself
-    jobs: list[Job]  # in the order in which they were planned, as far as that is known
-    command: str | None  # what goes on with the sweep, to be typed into a shell; None if that is not known
+    jobs: list[Job]  # in the planned order, if it is known
+    command: str | None  # shell command that resumes the sweep, if it is known
 
     @property
     def complete(self) -> bool:
@@ -63,61 +63,61 @@ class SweepDirectory:
 
 
 def read(path: Path) -> SweepDirectory:
-    """Reads the directory of a sweep, in whatever state it is.
+    """Reads the directory of a sweep, whatever its state.
 
     Raises:
-        UserError: It is none of a sweep.
+        UserError: The directory does not belong to a sweep.
     """
     if not path.is_dir():
         raise UserError(f"no directory {path}; sweeps are under runs/sweeps")
     run = RunDirectory(path)
     if run.hydra.exists():
-        raise UserError(f"{path} is the directory of one run; a sweep's holds a directory for each of its runs")
+        raise UserError(f"{path} is the directory of one run, not of a sweep")
     if not run.sweep.exists():
-        raise UserError(f"{path} is no directory of a sweep: it has no {run.sweep.name}")
+        raise UserError(f"{path} is not the directory of a sweep: it has no {run.sweep.name}")
     hydra = _mapping(_load(run.sweep / "hydra.yaml"))
-    begun = [_job(RunDirectory(job.parent)) for job in sorted(path.glob("**/.hydra"))]
-    return SweepDirectory(run, _with_planned(begun, hydra), _command(run, hydra))
+    started = [_job(RunDirectory(job.parent)) for job in sorted(path.glob("**/.hydra"))]
+    return SweepDirectory(run, _with_planned(started, hydra), _command(run, hydra))
 
 
 def differing(jobs: Iterable[Overrides]) -> list[str]:
-    """Names of the overrides that are not the same in all jobs, in order of appearance."""
+    """Names of the overrides that differ between jobs, in order of appearance."""
     jobs = [job for job in jobs if job]
     names = dict.fromkeys(name for job in jobs for name in job)
     return [name for name in names if len({job.get(name) for job in jobs}) > 1]
 
 
 def typed_overrides(run: RunDirectory) -> tuple[str, ...]:
-    """Of a run, as Hydra wrote them down; none if the file is damaged."""
+    """The overrides of a run as Hydra stored them; empty if the file is damaged."""
     return tuple(_line(text) for text in _texts(_load(run.hydra / "overrides.yaml")))
 
 
 def name_and_value(typed: str) -> tuple[str, str]:
-    """Of an override, as it was typed: what is set, without a + before it, and to what."""
+    """Splits an override; the name comes without a leading +."""
     name, _, value = typed.partition("=")
-    return _name(name), value
+    return name.lstrip("+"), value
 
 
-def _with_planned(begun: list[Job], hydra: Mapping[str, Any]) -> list[Job]:
-    """Adds the jobs that have not begun, and brings all into the order in which they were planned."""
+def _with_planned(started: list[Job], hydra: Mapping[str, Any]) -> list[Job]:
+    """Adds the jobs that have not started, and sorts all in the planned order."""
     planned = _planned(hydra)
-    if not planned:  # another sweeper than Hydra's own chooses as it goes; Optuna's says how often
+    if not planned:  # Optuna's sweeper chooses values as it goes, but knows the number of trials
         trials = _mapping(hydra.get("sweeper")).get("n_trials")
-        return begun + [Job({})] * (trials - len(begun) if isinstance(trials, int) else 0)
+        return started + [Job({})] * (trials - len(started) if isinstance(trials, int) else 0)
     names = differing(planned)
 
     def key(overrides: Overrides) -> tuple[str | None, ...]:
         return tuple(overrides.get(name) for name in names)
 
     order = {key(overrides): place for place, overrides in enumerate(planned)}
-    jobs = [job for job in begun if job.overrides]  # without: killed before it could begin
+    jobs = [job for job in started if job.overrides]  # without overrides: killed before it could start
     known = {key(job.overrides) for job in jobs}
     jobs += [Job(overrides) for overrides in planned if key(overrides) not in known]
     return sorted(jobs, key=lambda job: order.get(key(job.overrides), len(order)))
 
 
 def _planned(hydra: Mapping[str, Any]) -> list[Overrides]:
-    """What Hydra's own sweeper was to run; nothing if that cannot be told."""
+    """The jobs that Hydra's own sweeper runs; empty if they cannot be derived."""
     sweeper = _mapping(hydra.get("sweeper"))
     if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
         return []
@@ -126,10 +126,10 @@ def _planned(hydra: Mapping[str, Any]) -> list[Overrides]:
     values: dict[str, list[str]] = {}
     try:
         for override in OverridesParser.create().parse_overrides([*texts, *_overrides(hydra, "task")]):
-            sweeps = override.is_sweep_override()
-            chosen = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
-            values[_name(override.get_key_element())] = list(chosen)
-    except (HydraException, NotImplementedError):  # damaged, or swept over what only composing tells, such as glob(*)
+            swept = override.is_sweep_override()
+            chosen = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+            values[override.get_key_element().lstrip("+")] = list(chosen)
+    except (HydraException, NotImplementedError):  # damaged, or only composing can list the values, such as glob(*)
         return []
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
@@ -146,26 +146,26 @@ def _job(run: RunDirectory) -> Job:
     typed = typed_overrides(run)
     overrides = dict(name_and_value(text) for text in typed)
     try:
-        told = run.read_manifest() or {}
+        content = run.read_manifest() or {}
         metrics = run.read_metrics() if run.finished else {}
-    except UserError as error:
-        return Job(overrides, typed, run, DAMAGED, _line(error))
-    state, why = _line(told.get("state") or NOT_STARTED), None
+    except UserError as damage:
+        return Job(overrides, typed, run, DAMAGED, _line(damage))
+    state, error = _line(content.get("state") or NOT_STARTED), None
     if run.finished:
         state = manifest.FINISHED
     elif state == manifest.FINISHED:
-        state, why = DAMAGED, "metrics.json is gone"
+        state, error = DAMAGED, "metrics.json is missing"
     elif state == manifest.RUNNING and not run.running:
-        state = manifest.KILLED  # and could not say so
+        state = manifest.KILLED  # before it could write the manifest
     elif state == manifest.FAILED:
-        why = _line(told.get("error") or "")
-    seconds = told.get("seconds")
-    figures = {_line(name): value for name, value in metrics.items() if _is_figure(value)}
-    return Job(overrides, typed, run, state, why, seconds if _is_figure(seconds) else None, figures)
+        error = _line(content.get("error") or "")
+    seconds = content.get("seconds")
+    metrics = {_line(name): value for name, value in metrics.items() if _is_finite(value)}
+    return Job(overrides, typed, run, state, error, seconds if _is_finite(seconds) else None, metrics)
 
 
 def _load(path: Path) -> object:
-    """What a YAML file holds; None if it cannot be read."""
+    """The content of a YAML file; None if it cannot be read."""
     try:
         content: object = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError):
@@ -185,15 +185,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _name(key: str) -> str:
-    return key.lstrip("+")
-
-
 def _line(value: object) -> str:
+    """Text in one line, without control characters."""
     text = " ".join(str(value).split())
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _is_figure(value: object) -> bool:
-    """Whether it is a number that can be averaged, which rules out NaN, too."""
+def _is_finite(value: object) -> bool:
+    """Whether it is a number that can be averaged; NaN is not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e100 < value < 1e100

@@ -1,4 +1,4 @@
-"""What the documents say that experiments reach comes from runs that are kept, of the experiments as they are."""
+"""The measured results in the documents come from kept runs of today's experiments."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def found(*measurements: Measurement) -> dict[str, Summary]:
     return {summary.recipe[0].partition("=")[2]: summary for summary in summaries(measurements)}
 
 
-def test_a_record_holds_if_the_mean_of_five_runs_reaches_it() -> None:
+def test_record_holds_if_the_mean_of_five_runs_reaches_it() -> None:
     def first_cell(*accuracies: float) -> str:
         runs = (measurement("record_92", seed, acc) for seed, acc in enumerate(accuracies))
         _, row = ladder.records(found(*runs))
@@ -45,7 +45,7 @@ def test_a_record_holds_if_the_mean_of_five_runs_reaches_it() -> None:
     assert first_cell(0.93, 0.93, 0.93, 0.93) == "(92 %: not reached)"
 
 
-def test_a_record_tells_seconds_floor_epochs_and_recipe() -> None:
+def test_record_has_seconds_floor_epochs_and_recipe() -> None:
     header, row = ladder.records(found(*(measurement("record_90", seed, 0.9) for seed in range(5))))
     assert dict(zip(header, row, strict=True)) == {
         "test accuracy": "90 %",
@@ -58,22 +58,22 @@ def test_a_record_tells_seconds_floor_epochs_and_recipe() -> None:
     }
 
 
-def test_the_ladder_has_the_experiments_in_their_order_whatever_their_seconds() -> None:
+def test_ladder_keeps_its_order_of_experiments() -> None:
     runs = [measurement("strong", 0, 0.94, seconds=1.0), measurement("notebook", 0, 0.87)]
     header, *rows = ladder.ladder(found(*runs))
     assert [row[0].partition(":")[0] for row in rows] == ["`notebook`", "`strong`"]
     assert [dict(zip(header, row, strict=True))["floor epochs"] for row in rows] == ["5", "0"]
 
 
-def test_runs_of_two_versions_of_an_experiment_are_refused(tmp_path: Path) -> None:
+def test_runs_of_two_versions_of_an_experiment_are_rejected(tmp_path: Path) -> None:
     measurement("small", 0, 0.93).write(tmp_path / "small-seed0.json")
     measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(tmp_path / "small-seed1.json")
-    message = "the runs of experiment=small are of different configurations: seeds 0, and seeds 1"
+    message = "the runs of experiment=small have different configurations: seeds 0, and seeds 1"
     with pytest.raises(UserError, match=message):
         ladder.measured([tmp_path])
 
 
-def test_new_runs_that_do_not_go_with_the_kept_ones_stay_where_they_are(
+def test_new_runs_that_do_not_match_the_kept_ones_stay_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, new = tmp_path / "kept", tmp_path / "new"
@@ -82,13 +82,13 @@ def test_new_runs_that_do_not_go_with_the_kept_ones_stay_where_they_are(
         monkeypatch.setattr(ladder, name, path)
     measurement("small", 0, 0.93).write(kept / "small-seed0.json")
     measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(new / "small-seed1.json")
-    with pytest.raises(UserError, match="of different configurations"):
+    with pytest.raises(UserError, match="have different configurations"):
         ladder.main()
     assert [path.name for path in kept.iterdir()] == ["small-seed0.json"]
     assert [path.name for path in new.iterdir()] == ["small-seed1.json"]
 
 
-def test_an_experiments_file_says_what_was_measured() -> None:
+def test_comment_in_an_experiment_file_has_the_measured_results() -> None:
     summary = found(*(measurement("small", seed, 0.93, metrics={"test/acc": 0.93, "val/acc": 0.94}) for seed in (0, 1)))
     assert ladder.header_line(summary["small"]) == (
         "# measured: test accuracy 93.00 ± 0.00 % (validation 94.00 ± 0.00), 2 seeds, mean ± sd;\n"
@@ -96,7 +96,7 @@ def test_an_experiments_file_says_what_was_measured() -> None:
     )
 
 
-def test_the_documents_say_what_the_kept_runs_say() -> None:
+def test_documents_match_the_kept_runs() -> None:
     for path, text in ladder.documents(ladder.measured()).items():
         assert path.read_text() == text, f"{path.name} differs from the kept runs: make ladder"
 
@@ -106,13 +106,13 @@ def test_kept_run_has_the_configuration_of_its_experiment(run: Measurement, comp
     assert run.configuration == OmegaConf.to_container(composed(*run.recipe, f"seed={run.seed}"), resolve=True)
 
 
-def test_every_kept_run_is_of_a_commit_and_no_seed_was_left_out() -> None:
+def test_kept_runs_come_from_clean_commits_and_no_seed_is_missing() -> None:
     assert not any(run.manifest["dirty"] for run in KEPT_RUNS)
     for summary in ladder.measured().values():
         assert [run.seed for run in summary.runs] == list(range(len(summary.runs)))
 
 
-def test_the_figure_shows_every_experiment_and_every_published_result() -> None:
+def test_figure_shows_every_experiment_and_every_published_result() -> None:
     ours = ladder.points(found(measurement("small", 0, 0.93), measurement("strong", 0, 0.94)))
     assert [(point.name, point.sd, point.seconds) for point in ours] == [("small", None, 10.0), ("strong", None, 10.0)]
     assert [point.accuracy for point in ours] == pytest.approx([93, 94])
@@ -122,7 +122,7 @@ def test_the_figure_shows_every_experiment_and_every_published_result() -> None:
     assert drawn == {point.name for point in [*ours, *theirs]}
 
 
-def test_a_published_result_is_comparable_only_if_it_says_that_the_test_set_chose_nothing(tmp_path: Path) -> None:
+def test_published_result_is_comparable_only_if_it_says_that_the_test_set_selected_nothing(tmp_path: Path) -> None:
     path = tmp_path / "published.csv"
     header, *_ = accuracy_figure.PUBLISHED.read_text().splitlines()
     choices = [("no", "today's"), ("yes", "today's"), ("not told", "today's"), ("no", "before August 2017")]

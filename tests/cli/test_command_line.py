@@ -62,7 +62,7 @@ def everything_in(directory: Path) -> dict[str, bytes]:
         (["-m", "optimizer.lr=0.01,-1"], "optimizer: Invalid learning rate: -1"),
         (["-m", "optimizer=adam,sdg"], "did you mean 'sgd'?"),
         (["-m", "data.batch_size=range(-1,2)"], "data.batch_size must be at least 1, got -1"),
-        (["-m", "seed=1,2,1"], "seed is to be swept over 1 twice"),
+        (["-m", "seed=1,2,1"], "seed has the value 1 twice"),
         (["-m", "seed=1,2", "hydra.sweep.subdir=x"], "would give all jobs the same directory"),
         (["-m", "seed=1,2", "hydra.sweep.dir=/dev/null/x"], "cannot"),
         (["hydra.run.dir=" + 300 * "x"], "File name too long"),

@@ -144,7 +144,7 @@ def test_sweep_that_lost_a_node_says_so_and_resumes(
     assert process.returncode == 1, (out, err)
     assert "Traceback" not in err
     assert "error: Ray lost a job" in err
-    assert "to go on             python train.py -m experiment=smoke" in out
+    assert "to resume            python train.py -m experiment=smoke" in out
     states = [job.state for job in sweep_directory.read(tmp_path / "sweep").jobs]
     assert "interrupted" in states or "killed" in states
     ended = run_command(ROOT / "train.py", *command, cwd=tmp_path)
@@ -183,7 +183,7 @@ def test_machine_without_the_project_is_reported(cluster: Cluster, tmp_path: Pat
     assert ended.code == 1, ended
     assert "No module named 'fmnist" in ended.out + ended.err
     assert "the machine does not see the project's directory" in ended.err
-    assert "to go on             python train.py -m experiment=smoke" in ended.out
+    assert "to resume            python train.py -m experiment=smoke" in ended.out
 
 
 def test_unreachable_cluster_is_reported_in_one_line(tmp_path: Path) -> None:

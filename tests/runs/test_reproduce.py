@@ -29,7 +29,7 @@ def test_repetition_has_equal_metrics(run: RunDirectory, tmp_path: Path) -> None
     assert outcome.out.splitlines()[-1] == "equal: all 8 metrics, to the last digit"
     assert RunDirectory(tmp_path / "to, again").metrics.read_bytes() == run.metrics.read_bytes()
     (summary,) = summaries([*results.read(tmp_path), *results.read(run.path)])
-    assert (len(summary.runs), summary.others) == (1, [])
+    assert (len(summary.runs), summary.uncounted) == (1, [])
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -1,4 +1,4 @@
-"""The settings of a sweep, best first."""
+"""Ranking the settings of a sweep."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.sweeps import ranking
-from fmnist.sweeps.ranking import Statistic
+from fmnist.sweeps.ranking import Ranking
 from fmnist.sweeps.sweep_directory import Job
 
 Figures = dict[tuple[str, ...], list[float]]  # of each setting, its runs' by seed
@@ -49,107 +49,119 @@ figures = st.dictionaries(
 )
 
 
+def means(found: Ranking) -> dict[tuple[str, ...], float]:
+    """Mean of each ranked setting, best first."""
+    return {row.values: row.mean for row in found.ranked}
+
+
 @given(figures)
 def test_settings_are_ranked_by_their_mean_over_seeds(figures: Figures) -> None:
     found = ranking.rank(jobs(figures, ["optimizer", "lr"]))
-    for setting, score in found.judged:
-        assert set(setting.values) <= set("abcd12")
-        runs = [job.metrics["val/acc"] for job in setting.jobs]
-        assert math.isclose(score.mean, np.mean(runs), abs_tol=1e-12)
-        assert score.sd is not None
-        assert math.isclose(score.sd, np.std(runs, ddof=1), abs_tol=1e-12)
-        assert score.count == len(runs)
-    means = [score.mean for _, score in found.judged]
-    assert means == sorted(means, reverse=True)
-    assert sum(len(setting.jobs) for setting in found.settings) == sum(map(len, figures.values()))
-    assert len(found.settings) == len(figures), "the seed alone is averaged over"
+    assert len(found.settings) == len(figures)
+    for row in found.ranked:
+        runs = [job.metrics["val/acc"] for job in row.jobs]
+        assert math.isclose(row.mean, np.mean(runs), abs_tol=1e-12)
+        assert math.isclose(row.sd, np.std(runs, ddof=1), abs_tol=1e-12)
+        assert row.scored == row.finished == len(row.jobs) == len(runs)
+    ordered = list(means(found).values())
+    assert ordered == sorted(ordered, reverse=True)
+    assert sum(len(row.jobs) for row in found.settings) == sum(map(len, figures.values()))
 
 
 @given(figures)
-def test_of_a_loss_the_lowest_is_the_best(figures: Figures) -> None:
+def test_lowest_loss_is_best(figures: Figures) -> None:
     found = ranking.rank(jobs(figures, ["optimizer", "lr"], Lowest))
     assert (found.metric, found.mode) == ("val/loss", "min")
-    assert found.best is not None
-    assert found.best.score is not None
-    assert math.isclose(found.best.score.mean, min(map(statistics.fmean, figures.values())), abs_tol=1e-12)
+    assert found.best
+    assert math.isclose(found.best.mean, min(map(statistics.fmean, figures.values())), abs_tol=1e-12)
 
 
-def test_equal_means_keep_the_order_in_which_they_were_planned() -> None:
+def test_equal_means_keep_the_planned_order() -> None:
     found = ranking.rank(jobs({("b",): [0.5], ("a",): [0.5], ("c",): [0.6]}, ["optimizer"]))
-    assert [setting.values for setting in found.settings] == [("c",), ("b",), ("a",)]
+    assert list(means(found)) == [("c",), ("b",), ("a",)]
     assert found.values == [["b", "a", "c"]]
 
 
-def test_what_is_the_same_in_all_jobs_is_not_swept() -> None:
+def test_override_that_is_the_same_in_all_jobs_is_not_swept() -> None:
     found = ranking.rank(jobs({("a", "5"): [0.1, 0.3], ("b", "5"): [0.2, 0.2]}, ["optimizer", "epochs"]))
     assert (found.parameters, found.seeds) == (["optimizer"], 2)
 
 
-def test_only_the_seed_swept_gives_one_row() -> None:
+def test_sweep_over_seeds_only_has_one_row() -> None:
     found = ranking.rank(jobs({("a",): [0.1, 0.3, 0.5]}, ["optimizer"]))
     assert (found.parameters, len(found.settings), found.seeds) == ([], 1, 3)
-    assert found.settings[0].score == Statistic(pytest.approx(0.3), pytest.approx(0.2), 3)  # type: ignore[arg-type]
+    assert found.best
+    assert (found.best.mean, found.best.sd) == pytest.approx((0.3, 0.2))
+    assert found.best.scored == 3
 
 
 def test_one_run_has_no_standard_deviation() -> None:
-    assert Statistic.of([0.7]) == Statistic(0.7, None, 1)
-    assert Statistic.of([]) is None
+    found = ranking.rank(jobs({("a",): [0.7]}, ["optimizer"]))
+    assert found.best
+    assert found.best.mean == 0.7
+    assert math.isnan(found.best.sd)
 
 
 @given(figures)
-def test_what_is_not_told_apart_from_the_best_is_within_two_of_welchs_t(figures: Figures) -> None:
+def test_setting_is_tied_with_the_best_if_welchs_t_is_below_two(figures: Figures) -> None:
     found = ranking.rank(jobs(figures, ["optimizer", "lr"]))
-    assert found.best is not None
-    best = found.best.figures
+    assert found.best
     tied = [setting.values for setting in found.tied]
-    for setting, score in found.judged[1:]:
-        if score.sd is None or len(best) == 1:
-            assert setting.values not in tied
-            continue
+    best = [job.metrics["val/acc"] for job in found.best.jobs]
+    for row in found.ranked[1:]:
+        runs = [job.metrics["val/acc"] for job in row.jobs]
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of equal figures
-            t = abs(scipy.stats.ttest_ind(best, setting.figures, equal_var=False).statistic)
-        if math.isfinite(t) and abs(t - 2) > 1e-6 and max(score.sd, statistics.stdev(best)) > 1e-9:
-            assert (setting.values in tied) == (t < 2)
+            warnings.simplefilter("ignore")  # equal values
+            t = abs(scipy.stats.ttest_ind(best, runs, equal_var=False).statistic)
+        if math.isfinite(t) and abs(t - 2) > 1e-6 and max(row.sd, found.best.sd) > 1e-9:
+            assert (row.values in tied) == (t < 2)
 
 
-def test_one_run_of_each_setting_is_told_from_several() -> None:
+def test_setting_with_one_run_is_never_tied() -> None:
+    assert ranking.rank(jobs({("a",): [0.5, 0.6], ("b",): [0.55]}, ["optimizer"])).tied == []
+    assert ranking.rank(jobs({("a",): [0.5, 0.4], ("b",): [0.55]}, ["optimizer"])).tied == []
+
+
+def test_sweep_is_single_if_each_of_several_settings_has_one_run() -> None:
     assert ranking.rank(jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])).single
     assert not ranking.rank(jobs({("a",): [0.5, 0.6], ("b",): [0.4]}, ["optimizer"])).single
     assert not ranking.rank(jobs({("a",): [0.5]}, ["optimizer"])).single
 
 
-def test_a_setting_with_a_figure_that_is_not_finite_is_ranked_last_however_good_the_others_are() -> None:
+def test_setting_with_a_value_that_is_not_finite_is_last_however_good_its_other_runs_are() -> None:
     made = jobs({("good",): [0.5, 0.6], ("lucky",): [0.9, 0.95]}, ["optimizer"])
     made.append(Judged({"optimizer": "lucky", "seed": "2"}, state="finished"))  # its metric was null
     found = ranking.rank(made)
-    assert [setting.values for setting in found.settings] == [("good",), ("lucky",)]
-    assert found.settings[1].score is None
-    assert found.runs == 4
+    assert [row.values for row in found.settings] == [("good",), ("lucky",)]
+    assert [row.scored for row in found.settings] == [2, 2]
+    assert list(means(found)) == [("good",)]
 
 
-def test_jobs_that_did_not_finish_do_not_count() -> None:
+def test_unfinished_jobs_do_not_count() -> None:
     made = jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])
-    made += [Judged({"optimizer": "a", "seed": "1"}, state="failed"), Job({"optimizer": "c", "seed": "0"}), Job({})]
+    made += [Judged({"optimizer": "a", "seed": "1"}, state="failed", seconds=99.0)]
+    made += [Job({"optimizer": "c", "seed": "0"}), Job({})]
     found = ranking.rank(made)
-    assert [(s.values, s.score and s.score.mean, len(s.jobs)) for s in found.settings] == [
-        (("a",), 0.5, 2),
-        (("b",), 0.4, 1),
-        (("c",), None, 1),
-    ]
+    assert means(found) == {("a",): 0.5, ("b",): 0.4}
+    assert [row.values for row in found.settings] == [("a",), ("b",), ("c",)]
+    assert [len(row.jobs) for row in found.settings] == [2, 1, 1]
+    assert [row.finished for row in found.settings] == [1, 1, 0]
+    assert found.best
+    assert found.best.seconds == 10
 
 
-def test_what_most_settings_monitor_is_what_all_are_ranked_by() -> None:
+def test_metric_that_most_settings_monitor_ranks_all() -> None:
     made = jobs({("a",): [0.5], ("b",): [0.4]}, ["optimizer"])
     made += jobs({("c",): [0.1]}, ["optimizer"], Lowest)
     found = ranking.rank(made)
-    assert (found.metric, found.otherwise) == ("val/acc", 1)
+    assert (found.metric, found.other_metric) == ("val/acc", 1)
     assert found.settings[-1].values == ("c",)
 
 
-def test_nothing_can_be_ranked() -> None:
-    assert ranking.rank([]).best is None
-    assert ranking.rank([Job({})]).settings == []
+def test_sweep_without_jobs_has_no_best_setting() -> None:
+    for made in ([], [Job({})]):
+        found = ranking.rank(made)
+        assert (found.best, len(found.settings), len(found.tied), found.single) == (None, 0, 0, False)
 
 
 def test_names_are_short_where_they_stay_different() -> None:
@@ -159,7 +171,7 @@ def test_names_are_short_where_they_stay_different() -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("-2", -2), ("adam", None), ("nan", None), ("", None)])
-def test_numbers_are_told_from_words(text: str, value: float | None) -> None:
+def test_text_is_read_as_a_finite_number(text: str, value: float | None) -> None:
     assert ranking.number(text) == value
 
 

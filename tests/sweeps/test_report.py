@@ -46,7 +46,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_table_is_best_first_with_mean_and_deviation_over_the_seeds(sweep: Path) -> None:
+def test_table_is_best_first_with_mean_and_standard_deviation_over_the_seeds(sweep: Path) -> None:
     text = report.write(sweep)
     header, *body = table(text)
     assert header == ["lr", "val/acc", "sd", "runs", "seconds"]
@@ -64,10 +64,10 @@ def test_test_accuracy_is_shown_for_the_best_setting_only(sweep: Path) -> None:
     text = report.write(sweep)
     best = [round(acc - 0.0321, 4) for acc in ACCURACY["0.01"]]
     assert f"{statistics.mean(best):.4f} (sd {statistics.stdev(best):.4f}, 3 runs), of the best setting only" in text
-    told = "".join([text, *((sweep / name).read_text() for name in ("report.md", "report.csv"))])
+    written = "".join([text, *((sweep / name).read_text() for name in ("report.md", "report.csv"))])
     for lr in ("0.001", "0.1"):
         for acc in ACCURACY[lr]:
-            assert str(round(acc - 0.0321, 4)) not in told
+            assert str(round(acc - 0.0321, 4)) not in written
     table = rows(sweep / "report.csv")
     assert {row["optimizer.lr"] for row in table if row["test/acc"] or row["test/loss"]} == {"0.01"}
 
@@ -79,7 +79,7 @@ def test_without_a_test_the_report_does_not_mention_it(tmp_path: Path) -> None:
     assert "test" not in (path / "report.csv").read_text()
 
 
-def test_ranking_without_validation_carries_a_warning(sweep: Path, tmp_path: Path) -> None:
+def test_ranking_without_validation_has_a_warning(sweep: Path, tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", GRID, lambda job: {"train/loss": figures(job)["val/loss"]}, val_size=0)
     text = report.write(path)
     assert "ranked by train/loss, lowest first" in text
@@ -87,7 +87,7 @@ def test_ranking_without_validation_carries_a_warning(sweep: Path, tmp_path: Pat
     assert "val_size" not in report.write(sweep)
 
 
-def test_the_csv_has_a_row_for_each_run_with_all_its_figures(sweep: Path) -> None:
+def test_csv_has_a_row_per_run_with_all_its_metrics(sweep: Path) -> None:
     job = {"trainer.max_epochs": "9", "optimizer.lr": "0.5", "seed": "0"}
     make_job(sweep, job, None, state="failed", error="not finite, in epoch 3")
     report.write(sweep)
@@ -102,7 +102,7 @@ def test_the_csv_has_a_row_for_each_run_with_all_its_figures(sweep: Path) -> Non
     assert (table[9]["state"], table[9]["error"], table[9]["val/acc"]) == ("failed", "not finite, in epoch 3", "")
 
 
-def test_markdown_has_the_same_table_and_shows_the_picture(sweep: Path) -> None:
+def test_markdown_has_the_same_table_and_the_figure(sweep: Path) -> None:
     text = report.write(sweep)
     lines = (sweep / "report.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
@@ -114,7 +114,7 @@ def test_markdown_has_the_same_table_and_shows_the_picture(sweep: Path) -> None:
         assert image.width == 640
 
 
-def test_a_report_made_again_is_the_same_to_the_byte(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_report_is_identical(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def files() -> dict[str, bytes]:
         return {name: (sweep / name).read_bytes() for name in ("report.csv", "report.md", "report.png")}
 
@@ -126,7 +126,7 @@ def test_a_report_made_again_is_the_same_to_the_byte(sweep: Path, monkeypatch: p
     assert sorted(path.name for path in sweep.iterdir() if path.is_file()) == sorted(before)
 
 
-def test_jobs_that_did_not_finish_are_listed_with_what_went_wrong(sweep: Path) -> None:
+def test_unfinished_jobs_are_listed_with_their_errors(sweep: Path) -> None:
     for lr, seed, state, error in (
         ("0.01", "1", "failed", "the loss is not finite " * 20),
         ("0.01", "2", "interrupted", "KeyboardInterrupt"),
@@ -152,7 +152,7 @@ def test_jobs_that_did_not_finish_are_listed_with_what_went_wrong(sweep: Path) -
     assert "of the best setting only" in text
 
 
-def test_without_a_plan_each_job_is_continued_by_itself(sweep: Path) -> None:
+def test_without_a_plan_the_report_resumes_each_job(sweep: Path) -> None:
     (sweep / ".sweep/hydra.yaml").write_text("")
     job = make_job(sweep, {"optimizer.lr": "0.5", "seed": "0"}, None)
     assert f"to resume            python train.py resume={job}" in report.write(sweep)
@@ -169,7 +169,7 @@ def test_setting_with_a_metric_that_is_not_finite_is_last_and_named(tmp_path: Pa
     assert "optimizer.lr=0.01: val/acc is missing or not finite in 1 of 3 runs" in text
 
 
-def test_of_many_settings_the_terminal_shows_the_best(tmp_path: Path) -> None:
+def test_terminal_shows_the_best_of_many_settings(tmp_path: Path) -> None:
     path = make_sweep(
         tmp_path / "s", {"data.batch_size": list(map(str, range(1, 41)))}, lambda j: {"val/acc": 1 / int(*j.values())}
     )
@@ -179,14 +179,14 @@ def test_of_many_settings_the_terminal_shows_the_best(tmp_path: Path) -> None:
     assert "40 |" in (path / "report.md").read_text()
 
 
-def test_of_a_loss_the_lowest_comes_first(tmp_path: Path) -> None:
+def test_lowest_loss_comes_first(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", GRID, figures, monitor=("val/loss", "min"))
     text = report.write(path)
     assert "ranked by val/loss, lowest first" in text
     assert [row[1] for row in table(text)[1:]] == ["0.01", "0.001", "0.1"]
 
 
-def test_a_sweep_of_which_nothing_finished_has_a_report(tmp_path: Path) -> None:
+def test_sweep_without_a_finished_run_has_a_report(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", GRID, lambda _job: None)
     text = report.write(path)
     assert "0 of 9 runs finished, 9 not started" in text
@@ -244,14 +244,14 @@ def some_acc(_job: Job) -> dict[str, float | None]:
     return {"val/acc": 0.5}
 
 
-def test_the_report_needs_no_torch(sweep: Path) -> None:
+def test_report_does_not_import_torch(sweep: Path) -> None:
     code = "import sys; from fmnist.sweeps import report; from pathlib import Path; report.write(Path(sys.argv[1])); "
     outcome = run_command("-c", f"{code} sys.exit('torch' in sys.modules)", sweep, cold=True)
     assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.real_data
-def test_a_real_sweep(tmp_path: Path) -> None:
+def test_real_sweep_is_ranked(tmp_path: Path) -> None:
     path = tmp_path / "sweep"
     small = ["experiment=smoke", "threads=1", "trainer.max_epochs=1", "test=false", "dashboard=none"]
     trained = run_command(ROOT / "train.py", "-m", *small, "optimizer.lr=0.001,0.01", f"hydra.sweep.dir={path}")

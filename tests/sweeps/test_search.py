@@ -1,4 +1,4 @@
-"""Searches: sweeps for which Optuna chooses the values."""
+"""Searches: sweeps whose values Optuna chooses."""
 
 import signal
 import time
@@ -30,7 +30,7 @@ def study_at(storage: str) -> Any:
     return optuna.load_study(study_name="search", storage=storage)
 
 
-def test_a_search_tries_values_of_its_ranges_and_ends_with_a_report(train_here: TrainHere, tmp_path: Path) -> None:
+def test_search_tries_values_in_its_ranges_and_ends_with_a_report(train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here(*SMALL, "sweep=search", "hydra.sweeper.n_trials=3")
     assert outcome.code == 0
     assert outcome.err == ""
@@ -49,9 +49,7 @@ def test_a_search_tries_values_of_its_ranges_and_ends_with_a_report(train_here: 
     assert "repeat the best with other seeds" in outcome.out
 
 
-def test_the_command_that_repeats_a_trial_runs_its_configuration_with_other_seeds(
-    train_here: TrainHere, tmp_path: Path
-) -> None:
+def test_command_that_repeats_a_trial_changes_only_the_seed(train_here: TrainHere, tmp_path: Path) -> None:
     assert train_here(*SMALL, "sweep=search", "hydra.sweeper.n_trials=2").code == 0
     job = max(jobs(tmp_path / "sweep").values(), key=lambda job: job.read_metrics()["val/acc"])
     report = (tmp_path / "sweep/report.md").read_text()
@@ -65,9 +63,7 @@ def test_the_command_that_repeats_a_trial_runs_its_configuration_with_other_seed
     assert repeated == searched
 
 
-def test_a_search_that_was_killed_goes_on_with_the_trial_that_it_was_at(
-    start: Start, train_here: TrainHere, tmp_path: Path
-) -> None:
+def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: TrainHere, tmp_path: Path) -> None:
     command = [*SMALL, "sweep=search", "trainer.max_epochs=30", "data.batch_size=50", "hydra.sweeper.n_trials=3"]
     process = start(*command)
     sweep = tmp_path / "sweep"
@@ -99,7 +95,7 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_that_it_was_at(
         (["data.val_size=0"], "train/loss", min),
     ],
 )
-def test_a_search_looks_for_the_best_of_what_runs_are_judged_by(
+def test_search_optimizes_the_metric_that_ranks_runs(
     overrides: list[str], metric: str, best: Callable[[list[float]], float], train_here: TrainHere, tmp_path: Path
 ) -> None:
     assert train_here(*SMALL, "sweep=search", *overrides, "hydra.sweeper.n_trials=3").code == 0
@@ -107,35 +103,33 @@ def test_a_search_looks_for_the_best_of_what_runs_are_judged_by(
     assert study(tmp_path / "sweep").best_value == pytest.approx(best(found))
 
 
-def test_a_search_that_is_given_more_trials_and_stopped_says_how_to_go_on_with_them(
+def test_interrupted_search_with_more_trials_has_their_number_in_its_command(
     train_here: TrainHere, tmp_path: Path
 ) -> None:
     command = [*SMALL, "sweep=search", "hydra.sweeper.n_trials=1"]
     assert train_here(*command).code == 0
     assert train_here(*command[:-1], "hydra.sweeper.n_trials=2").code == 0
     begun = sweep_directory.read(tmp_path / "sweep")
-    begun.jobs[-1].run.metrics.unlink()  # type: ignore[union-attr]  # stopped at its end
+    begun.jobs[-1].run.metrics.unlink()  # type: ignore[union-attr]  # interrupted at its end
     begun = sweep_directory.read(tmp_path / "sweep")
     assert len(begun.jobs) == 2
     assert "hydra.sweeper.n_trials=2" in str(begun.command)
     assert "hydra.sweeper.n_trials=1" not in str(begun.command)
 
 
-def test_a_trial_that_is_to_be_repeated_is_queued_once(tmp_path: Path) -> None:
+def test_trial_to_be_repeated_is_queued_once(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.sqlite3'}"
     begun = optuna.create_study(study_name="search", storage=storage)
     for _ in range(2):
         begun.ask({"lr": optuna.distributions.UniformDistribution(0, 1)})  # and killed
-    for _ in range(3):  # stopped before the first of them began again
+    for _ in range(3):  # interrupted before the first of them started again
         sweeper = {"storage": storage, "study_name": "search", "n_trials": 4, "sampler": {"seed": 0}}
-        search.go_on(OmegaConf.create({"hydra": {"sweeper": sweeper}}))
+        search.resume(OmegaConf.create({"hydra": {"sweeper": sweeper}}))
     waiting = [trial for trial in study_at(storage).trials if trial.state == optuna.trial.TrialState.WAITING]
     assert len(waiting) == 2
 
 
-def test_a_trial_that_fails_does_not_stop_the_search_and_makes_the_exit_code_1(
-    train_here: TrainHere, tmp_path: Path
-) -> None:
+def test_failed_trial_does_not_stop_the_search_and_sets_exit_code_1(train_here: TrainHere, tmp_path: Path) -> None:
     outcome = train_here(*SMALL, "sweep=search", "optimizer.lr=choice(0.001,1e30)", "hydra.sweeper.n_trials=5")
     assert outcome.code == 1
     states = [job.state for job in sweep_directory.read(tmp_path / "sweep").jobs]
@@ -144,7 +138,7 @@ def test_a_trial_that_fails_does_not_stop_the_search_and_makes_the_exit_code_1(
     assert f"{states.count('finished')} of 5 runs finished" in outcome.out
 
 
-def test_a_search_of_which_nothing_finishes_says_so_in_one_line(train_here: TrainHere) -> None:
+def test_search_without_a_finished_trial_ends_in_one_line(train_here: TrainHere) -> None:
     outcome = train_here(*SMALL, "sweep=search", "optimizer.lr=1e30", "hydra.sweeper.n_trials=1")
     assert outcome.code == 1
     assert outcome.err.splitlines()[-1] == "error: no trial of the search has finished"
@@ -158,13 +152,13 @@ def test_a_search_of_which_nothing_finishes_says_so_in_one_line(train_here: Trai
         (["hydra.sweeper.n_trials=1001"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
         (
             ["monitor.metric=val/loss", "monitor.mode=min", "hydra.sweeper.direction=maximize"],
-            "runs are judged by val/loss, and the minimum of it is the best; use hydra.sweeper.direction=minimize",
+            "runs are ranked by the minimum of val/loss; use hydra.sweeper.direction=minimize",
         ),
         (["optimizer.lr=interval(-1,0.1)"], "Invalid learning rate: -1"),
         (["optimizer.lrr=interval(0.01,0.1)"], "no key 'optimizer.lrr'"),
     ],
 )
-def test_a_mistake_ends_a_search_before_its_first_trial(
+def test_mistake_ends_a_search_before_its_first_trial(
     overrides: list[str], message: str, train_here: TrainHere, tmp_path: Path
 ) -> None:
     assert message in one_line(train_here(*SMALL, "sweep=search", *overrides))

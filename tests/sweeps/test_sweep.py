@@ -1,4 +1,4 @@
-"""Sweeps: what they are made of, and that they go on where they were stopped."""
+"""Sweeps: their jobs, and resuming them."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def metrics(sweep: Path) -> dict[str, bytes]:
     return {name: job.metrics.read_bytes() for name, job in jobs(sweep).items()}
 
 
-def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
+def test_sweep_group_is_a_multirun_whose_values_the_command_line_can_override(
     train_here: TrainHere, tmp_path: Path
 ) -> None:
     assert train_here(*SMALL, "sweep=lr", "optimizer.lr=0.001,0.01", "seed=4").code == 0
@@ -48,11 +48,11 @@ def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
     ("overrides", "message"),
     [
         (["sweep=lr", "optimizer.lrr=0.1,0.2"], "no key 'optimizer.lrr'"),
-        (["sweep=lr", "seed=range(0,0)"], "seed=range(0,0) gives no value to sweep over"),
+        (["sweep=lr", "seed=range(0,0)"], "seed=range(0,0) has no values to sweep over"),
         (["-m", "seed=range(0,1001)"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
         (["sweep=lr", "seed=range(0,500)"], "the sweep would have 2,500 jobs"),
         (["sweep=lr", "max_jobs=many"], "max_jobs must be a whole number, got 'many'"),
-        (["sweep=lr", "seed=1,1"], "seed is to be swept over 1 twice"),
+        (["sweep=lr", "seed=1,1"], "seed has the value 1 twice"),
         (["sweep=lr_bach"], "no 'lr_bach' in group 'sweep'; did you mean 'lr_batch'?"),
         (
             ["-m", "seed=1,2", "hydra/launcher=nothing"],
@@ -61,7 +61,7 @@ def test_the_group_sweep_is_a_multirun_whose_values_the_command_line_may_change(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_ends_a_sweep_before_its_first_job(
+def test_mistake_ends_a_sweep_before_its_first_job(
     overrides: list[str], message: str, train_here: TrainHere, tmp_path: Path
 ) -> None:
     assert message in one_line(train_here(*SMALL, *overrides))
@@ -72,7 +72,7 @@ def test_a_mistake_ends_a_sweep_before_its_first_job(
     ("params", "message"),
     [("optimizer.lrr: 0.1,0.2", "no key 'optimizer.lrr'"), ("optimizer.lr: 0.1,-2", "Invalid learning rate: -2")],
 )
-def test_a_mistake_in_a_file_of_the_group_ends_a_sweep_before_its_first_job(
+def test_mistake_in_a_sweep_file_ends_a_sweep_before_its_first_job(
     params: str, message: str, train_here: TrainHere, tmp_path: Path
 ) -> None:
     path = tmp_path / "own/sweep/mine.yaml"
@@ -84,7 +84,9 @@ def test_a_mistake_in_a_file_of_the_group_ends_a_sweep_before_its_first_job(
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_sweep_goes_on_with_what_is_missing_and_leaves_what_is_there(train_here: TrainHere, tmp_path: Path) -> None:
+def test_resumed_sweep_runs_missing_jobs_and_leaves_finished_ones_unchanged(
+    train_here: TrainHere, tmp_path: Path
+) -> None:
     command = ["-m", *SMALL, "seed=1,2,3", "trainer.max_epochs=2"]
     assert train_here(*command).code == 0
     sweep = tmp_path / "sweep"
@@ -92,7 +94,7 @@ def test_a_sweep_goes_on_with_what_is_missing_and_leaves_what_is_there(train_her
     first, second, third = jobs(sweep).values()
     before = everything_in(first.path)
     second.metrics.unlink()  # killed at its end
-    subprocess.run(["rm", "-r", str(third.path)], check=True)  # never begun
+    subprocess.run(["rm", "-r", str(third.path)], check=True)  # never started
     outcome = train_here(*command)
     assert outcome.code == 0
     assert "resuming the sweep in sweep" in outcome.out
@@ -105,11 +107,11 @@ def test_a_sweep_goes_on_with_what_is_missing_and_leaves_what_is_there(train_her
     assert after[log].startswith(before[log])
 
 
-def test_a_directory_with_another_sweep_is_refused_and_stays_as_it_is(train_here: TrainHere, tmp_path: Path) -> None:
+def test_directory_of_another_sweep_is_rejected_and_stays_unchanged(train_here: TrainHere, tmp_path: Path) -> None:
     assert train_here("-m", *SMALL, "seed=1").code == 0
     before = everything_in(tmp_path)
     line = one_line(train_here("-m", *SMALL, "seed=1,2"))
-    assert "sweep holds another sweep, and nothing in it was changed; it is of: experiment=smoke" in line
+    assert "sweep holds another sweep and stays unchanged: experiment=smoke" in line
     for name in ("run", "sweep"):
         line = one_line(train_here(*SMALL[:-1], f"hydra.{name}.dir=sweep", *(["-m"] if name == "sweep" else [])))
         assert "already holds a sweep" in line or "another sweep" in line
@@ -117,7 +119,7 @@ def test_a_directory_with_another_sweep_is_refused_and_stays_as_it_is(train_here
 
 
 @pytest.mark.parametrize("change", [("lr: 0.01", "lr: 0.02"), ("max_epochs: 1", "max_epochs: 2")])
-def test_a_sweep_whose_recipe_has_changed_is_refused_and_stays_as_it_is(
+def test_sweep_whose_recipe_has_changed_is_rejected_and_stays_unchanged(
     change: tuple[str, str], train_here: TrainHere, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "own/experiment/mine.yaml"
@@ -137,7 +139,7 @@ def test_a_sweep_whose_recipe_has_changed_is_refused_and_stays_as_it_is(
     assert train_here(*command).code == 0
 
 
-def test_of_two_sweeps_in_one_directory_at_once_one_is_refused(start: Start, tmp_path: Path) -> None:
+def test_second_sweep_in_a_directory_in_use_is_rejected(start: Start, tmp_path: Path) -> None:
     command = ["-m", *SMALL, "seed=1,2", "trainer.max_epochs=200"]  # longer than the second takes to start
     first = start(*command)
     while not jobs(tmp_path / "sweep") if (tmp_path / "sweep").exists() else True:
@@ -147,7 +149,7 @@ def test_of_two_sweeps_in_one_directory_at_once_one_is_refused(start: Start, tmp
     assert first.poll() is None
 
 
-def test_jobs_beside_each_other_have_the_same_figures_as_one_after_the_other(tmp_path: Path) -> None:
+def test_parallel_jobs_have_the_same_metrics_as_sequential_ones(tmp_path: Path) -> None:
     command = ["-m", *SMALL[:-1], "seed=1,2"]
     for launcher in ("basic", "joblib"):
         outcome = run_command(
@@ -157,7 +159,7 @@ def test_jobs_beside_each_other_have_the_same_figures_as_one_after_the_other(tmp
     assert metrics(tmp_path / "basic") == metrics(tmp_path / "joblib")
 
 
-def test_jobs_beside_each_other_share_the_processor(tmp_path: Path) -> None:
+def test_parallel_jobs_share_the_cores(tmp_path: Path) -> None:
     command = ["-m", "experiment=smoke", "trainer.max_epochs=1", "dashboard=none", "seed=1,2"]
     assert (
         run_command(ROOT / "train.py", *command, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path).code
@@ -171,7 +173,7 @@ def test_jobs_beside_each_other_share_the_processor(tmp_path: Path) -> None:
 PARALLEL = ["-m", "experiment=smoke", "dashboard=none", "seed=1,2,3", "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
 
 
-def test_jobs_beside_each_other_say_which_they_are(tmp_path: Path) -> None:
+def test_lines_of_parallel_jobs_start_with_their_number(tmp_path: Path) -> None:
     lines = run_command(ROOT / "train.py", *PARALLEL, "trainer.max_epochs=1", cwd=tmp_path).out.splitlines()
     for number in range(3):
         assert sum(line.startswith(f"#{number}  epoch 1/1") for line in lines) == 1
@@ -179,7 +181,7 @@ def test_jobs_beside_each_other_say_which_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_end_with_the_sweep_that_started_them_and_go_on_with_it(start: Start, tmp_path: Path) -> None:
+def test_jobs_end_and_resume_with_their_sweep(start: Start, tmp_path: Path) -> None:
     command = [*PARALLEL, "trainer.max_epochs=20", "hydra.launcher.n_jobs=2"]
     process = start(*command)
     wait_for_checkpoints(tmp_path / "sweep", 2)
@@ -195,7 +197,7 @@ def test_jobs_end_with_the_sweep_that_started_them_and_go_on_with_it(start: Star
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the jobs' processes in /proc")
-def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, tmp_path: Path) -> None:
+def test_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, tmp_path: Path) -> None:
     process = start(*PARALLEL, "trainer.max_epochs=1000", "hydra.launcher.n_jobs=2")
     wait_for_checkpoints(tmp_path / "sweep", 2)
     workers = f"/proc/{process.pid}/task/{process.pid}/children"
@@ -208,7 +210,7 @@ def test_a_job_that_the_system_kills_ends_the_sweep_with_one_line(start: Start, 
     assert "Traceback" not in out + err
     assert "error: a job was killed (probably out of memory); the remaining jobs were stopped" in err.splitlines()
     assert "0 of 3 runs finished" in out
-    assert "to go on             python train.py -m experiment=smoke" in out
+    assert "to resume            python train.py -m experiment=smoke" in out
 
 
 def wait_for_checkpoints(sweep: Path, count: int) -> None:
@@ -216,7 +218,7 @@ def wait_for_checkpoints(sweep: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_ten_times_ends_as_if_it_had_not_been(start: Start, tmp_path: Path) -> None:
+def test_sweep_killed_ten_times_equals_uninterrupted_sweep(start: Start, tmp_path: Path) -> None:
     command = ["-m", *SMALL[:-1], "seed=1,2,3", "optimizer.lr=0.001,0.01", "trainer.max_epochs=3"]
     assert run_command(ROOT / "train.py", *command, "hydra.sweep.dir=whole", cwd=tmp_path).code == 0
     chance = random.Random(0)
@@ -233,7 +235,7 @@ def test_a_sweep_that_is_killed_ten_times_ends_as_if_it_had_not_been(start: Star
 
 
 def table(sweep: Path) -> list[str]:
-    """The report's rows without the seconds, which no two sweeps have in common."""
+    """The report's rows without the seconds, which differ between sweeps."""
     rows = [line for line in (sweep / "report.md").read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 4  # header, rule, and two learning rates
     return [row.rpartition(" | ")[0] for row in rows]

@@ -1,4 +1,4 @@
-"""What is read of a sweep's directory."""
+"""Reading the directory of a sweep."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def states(path: Path) -> list[str]:
     return [job.state for job in sweep_directory.read(path).jobs]
 
 
-def test_jobs_come_in_the_order_in_which_they_were_planned(tmp_path: Path) -> None:
+def test_jobs_are_in_the_planned_order(tmp_path: Path) -> None:
     sweep = sweep_directory.read(make_sweep(tmp_path / "s", GRID, some, fixed={"trainer.max_epochs": "3"}))
     swept = [(job.overrides["optimizer.lr"], job.overrides["seed"]) for job in sweep.jobs]
     assert swept == [("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1")]
@@ -39,7 +39,7 @@ def test_jobs_come_in_the_order_in_which_they_were_planned(tmp_path: Path) -> No
     )
 
 
-def test_jobs_that_were_never_begun_are_known_from_the_plan(tmp_path: Path) -> None:
+def test_plan_contains_the_jobs_that_have_not_started(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", GRID, lambda job: None if job["seed"] == "1" else some(job))
     sweep = sweep_directory.read(path)
     assert [(job.state, job.overrides["seed"]) for job in sweep.jobs] == [("finished", "0"), ("not started", "1")] * 2
@@ -52,27 +52,27 @@ def test_jobs_that_were_never_begun_are_known_from_the_plan(tmp_path: Path) -> N
         ({"optimizer.lr": "0.1,0.01", "seed": "range(0,3)"}, 6),
         ({"seed": "choice(1,2)", "optimizer": "adam"}, 2),
         ({"seed": 5}, 1),
-        ({"model": "glob(*)"}, 0),  # only composing tells what it stands for
+        ({"model": "glob(*)"}, 0),  # only composing can list the values
         ({"seed": "["}, 0),
     ],
 )
-def test_a_plan_may_stand_in_the_configuration(tmp_path: Path, params: dict[str, str], planned: int) -> None:
+def test_plan_may_come_from_the_configuration(tmp_path: Path, params: dict[str, str], planned: int) -> None:
     sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": params}
     assert states(make_sweep(tmp_path / "s", {}, some_of_none, sweeper=sweeper)) == ["not started"] * planned
 
 
 def some_of_none(_job: Job) -> None:
-    """No job was begun."""
+    """No job has started."""
 
 
-def test_of_a_sweeper_that_chooses_as_it_goes_the_number_is_known(tmp_path: Path) -> None:
+def test_search_has_its_number_of_trials(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", {}, some_of_none, sweeper={"_target_": "x.OptunaSweeper", "n_trials": 3})
     make_job(path, {"optimizer.lr": "0.123"}, {"val/acc": 0.5})
     assert states(path) == ["finished", "not started", "not started"]
 
 
 @pytest.mark.parametrize("state", ["interrupted", "failed", "killed"])
-def test_a_job_that_did_not_finish_is_in_the_state_that_its_manifest_tells(tmp_path: Path, state: str) -> None:
+def test_unfinished_job_has_the_state_of_its_manifest(tmp_path: Path, state: str) -> None:
     path = make_sweep(tmp_path / "s", GRID, some_of_none)
     make_job(path, {"optimizer.lr": "0.1", "seed": "0"}, None, state=state, error="the loss is\nnot finite\x1b[2J")
     job = sweep_directory.read(path).jobs[0]
@@ -80,7 +80,7 @@ def test_a_job_that_did_not_finish_is_in_the_state_that_its_manifest_tells(tmp_p
     assert job.error == ("the loss is not finite?[2J" if state == "failed" else None)
 
 
-def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+def test_job_without_a_lock_that_claims_to_run_was_killed(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", {"seed": ["0", "1"]}, some_of_none)
     job = make_job(path, {"seed": "0"}, None, state="running")
     assert states(path)[0] == "killed"
@@ -88,25 +88,25 @@ def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> Non
         assert states(path)[0] == "running"
 
 
-def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+def test_metrics_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", {"seed": ["0"]}, lambda _job: {"val/acc": None, "val/loss": 0.5})
     (job,) = sweep_directory.read(path).jobs
     assert job.metrics == {"val/loss": 0.5}
     assert job.finished
 
 
-def test_without_a_validation_set_a_job_is_judged_by_its_training(tmp_path: Path) -> None:
+def test_job_without_validation_is_ranked_by_training_loss(tmp_path: Path) -> None:
     (job,) = sweep_directory.read(make_sweep(tmp_path / "s", {"seed": ["0"]}, some, val_size=0)).jobs
     assert job.score == ("train/loss", "min")
 
 
 @pytest.mark.parametrize("monitor", [("val/acc", "best"), ("val/acc", ["max"]), (["val/acc"], "max"), (3, 3)])
-def test_a_configuration_that_does_not_say_what_a_job_is_judged_by(tmp_path: Path, monitor: Any) -> None:
+def test_job_with_an_invalid_monitor_has_no_score(tmp_path: Path, monitor: Any) -> None:
     path = make_sweep(tmp_path / "s", {"seed": ["0"]}, some, monitor=monitor)
     assert sweep_directory.read(path).jobs[0].score is None
 
 
-def test_the_command_goes_on_in_the_same_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_resumes_in_the_same_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = make_sweep(tmp_path / "s", {"seed": ["range(0,2)"]}, some, fixed={"experiment": "smoke"})
     assert (
@@ -116,20 +116,20 @@ def test_the_command_goes_on_in_the_same_directory(tmp_path: Path, monkeypatch: 
     assert (sweep_directory.read(path).command or "").endswith(""" 'hydra.sweep.dir="a sweep"'""")
 
 
-def test_a_run_or_an_empty_directory_is_no_sweep(tmp_path: Path) -> None:
+def test_run_or_empty_directory_is_not_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no directory .*; sweeps are under runs/sweeps"):
         sweep_directory.read(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"is no directory of a sweep: it has no \.sweep"):
+    with pytest.raises(UserError, match=r"is not the directory of a sweep: it has no \.sweep"):
         sweep_directory.read(tmp_path)
     make_sweep(tmp_path / "s", {"seed": ["0"]}, some)
-    with pytest.raises(UserError, match="no directory of a sweep"):
+    with pytest.raises(UserError, match="not the directory of a sweep"):
         sweep_directory.read(tmp_path)
     run = make_job(tmp_path, {"seed": "0"}, {"val/acc": 0.5})
     with pytest.raises(UserError, match="is the directory of one run"):
         sweep_directory.read(run)
 
 
-def test_damaged_files_are_told_of(tmp_path: Path) -> None:
+def test_damaged_files_are_reported(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", {"seed": ["0", "1", "2"]}, some)
     (path / "seed-0/metrics.json").write_text("{")
     (path / "seed-1/metrics.json").unlink()
@@ -153,7 +153,7 @@ RUBBISH = st.one_of(
 
 
 @given(st.sampled_from(["metrics.json", "manifest.json", ".hydra/overrides.yaml", ".hydra/config.yaml"]), RUBBISH)
-def test_whatever_a_file_holds_the_sweep_can_be_read(
+def test_sweep_is_readable_whatever_a_file_of_a_job_holds(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
 ) -> None:
     path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
@@ -169,7 +169,7 @@ def test_whatever_a_file_holds_the_sweep_can_be_read(
 
 
 @given(RUBBISH)
-def test_without_a_readable_plan_what_was_begun_is_all_that_is_known(
+def test_without_a_readable_plan_only_started_jobs_are_known(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = make_sweep(tmp_path_factory.mktemp("rubbish") / "s", {"seed": ["0", "1"]}, some)
@@ -177,7 +177,7 @@ def test_without_a_readable_plan_what_was_begun_is_all_that_is_known(
     assert states(path) == ["finished"] * 2
 
 
-def test_a_directory_that_hydra_had_not_filled_is_of_a_job_that_was_not_started(tmp_path: Path) -> None:
+def test_job_with_an_empty_hydra_directory_has_not_started(tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", {"seed": ["0"]}, some_of_none)
     (path / "seed-0/.hydra").mkdir(parents=True)
     assert states(path) == ["not started"]
