@@ -79,13 +79,13 @@ bench: data ## measure what training costs, beside the floor and the usual ways 
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
 
-measure: data ## train experiments with five seeds each and keep what came of it; ARGS="small strong --kept <directory>"
+measure: data ## train experiments with five seeds each and keep the results; ARGS="experiments=[small,strong] kept=<directory>"
 	$(BIN)/python -m benchmarks.measure $(ARGS)
 
-record: override ARGS := record_90 record_91 record_92 record_93 record_94 $(ARGS)
-record: measure ## time to accuracy: the same with the five fastest recipes (takes 50 minutes); ARGS="--kept <directory>"
+record: override ARGS := experiments=[record_90,record_91,record_92,record_93,record_94] $(ARGS)
+record: measure ## time to accuracy: the same with the five fastest recipes (takes 50 minutes); ARGS="kept=<directory>"
 
-ladder: setup ## put what make measure has kept into benchmarks/results and the documents
+ladder: setup ## put the runs that make measure has kept into benchmarks/results and the documents
 	$(BIN)/python -m benchmarks.ladder
 
 demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> HOST=<address> PORT=<port>

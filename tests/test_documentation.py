@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks import measure
 from fmnist import build
+from fmnist.cli import options
 from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT
 
@@ -46,14 +47,14 @@ def test_every_command_of_the_documents_works(
     if command[0] in ("torchrun", "srun"):
         command = ["python", *command[command.index("train.py") :]]
     if command[1:2] == ["-m"] and command[2].startswith("fmnist."):
-        options = importlib.import_module(command[2]).Options
-        options.read(options, command[3:])
+        options.read(importlib.import_module(command[2]).Options, command[3:])
         return
     if command[0] == "make":
         assert {argument for argument in command[1:] if "=" not in argument} <= TARGETS
         overrides = [o for argument in command if argument.startswith("ARGS=") for o in argument[5:].split()]
         if command[1:2] == ["measure"]:
-            overrides = [f"experiment={name}" for name in measure.parser().parse_args(overrides).experiments]
+            given = options.read(measure.Options, overrides)
+            overrides = [f"experiment={given.experiments[0]}", *given.overrides]
     else:
         assert command[:2] == ["python", "train.py"]
         overrides = [argument for argument in command[2:] if not argument.startswith("-")]

@@ -1,4 +1,4 @@
-"""What ``make measure`` trains, what it leaves out, and that it says so."""
+"""``make measure``: which runs it trains and which it skips."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import measure
 from benchmarks.measure import KEPT, Job
-from fmnist.cli.program import report_user_errors
+from fmnist.cli import options
 from fmnist.runs import create
 from fmnist.runs.provenance import source
 from fmnist.sweeps.measurement import Measurement
@@ -24,13 +24,13 @@ Call = Callable[..., Outcome]
 
 @pytest.fixture
 def trained() -> list[Job]:
-    """What was trained, or would have been."""
+    """The jobs that were measured, or would have been."""
     return []
 
 
 @pytest.fixture
 def given() -> list[str]:
-    """The overrides that it was trained with."""
+    """Their overrides."""
     return []
 
 
@@ -49,13 +49,9 @@ def call(
         given.extend(overrides)
         return Measurement([f"experiment={job[0]}"], job[1], 1000, 10.0, {"test/acc": 0.9}, {"data": {}}, {})
 
-    def program() -> None:
-        with report_user_errors():
-            measure.main()
-
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["measure", *arguments])
-        return outcome_of(program, capfd)
+        return outcome_of(lambda: options.run(measure.main, measure.Options), capfd)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measure, "NEW", tmp_path / "runs/kept")
@@ -65,99 +61,102 @@ def call(
     return run
 
 
-def test_what_is_committed_is_left_out_and_that_is_said(call: Call, trained: list[Job]) -> None:
-    outcome = call("record_93", "--seeds=2")
+def test_committed_runs_are_skipped(call: Call, trained: list[Job]) -> None:
+    outcome = call("experiments=record_93", "seeds=2")
     assert (outcome.code, outcome.err, trained) == (0, "", [])
     assert outcome.out.splitlines() == [
-        "record_93: left out, since benchmarks/results/runs has them: seeds 0, 1",
-        'record_93: to measure it again:  make measure ARGS="record_93 --kept <new directory> --runs <new directory>"',
+        "record_93: skipping seeds 0, 1, which benchmarks/results/runs already holds",
+        'record_93: to measure it again:  make measure ARGS="experiments=record_93 kept=<new directory> '
+        'runs=<new directory>"',
     ]
 
 
-def test_the_seeds_that_are_lacking_are_measured_all_experiments_with_one_before_the_next(
-    call: Call, trained: list[Job], tmp_path: Path
-) -> None:
+def test_missing_seeds_are_measured_for_all_experiments_in_turn(call: Call, trained: list[Job], tmp_path: Path) -> None:
     committed = len(list(KEPT.glob("record_93-seed*.json")))
-    outcome = call("record_93", "smoke", f"--seeds={committed + 1}")
+    outcome = call("experiments=[record_93,smoke]", f"seeds={committed + 1}")
     assert trained == [*(("smoke", seed) for seed in range(committed)), ("record_93", committed), ("smoke", committed)]
-    assert "record_93: left out, since" in outcome.out
+    assert "record_93: skipping seeds" in outcome.out
     assert "again" not in outcome.out
     assert f"smoke seed {committed}: 90.00 % on the test set, 10.0 s\n" in outcome.out
     assert (tmp_path / f"runs/kept/record_93-seed{committed}.json").is_file()
 
 
-def test_in_another_directory_only_what_it_has_is_left_out(call: Call, trained: list[Job]) -> None:
-    assert call("record_93", "--kept=measured", "--seeds=1").code == 0
+def test_with_another_directory_only_its_runs_are_skipped(call: Call, trained: list[Job]) -> None:
+    assert call("experiments=record_93", "kept=measured", "seeds=1").code == 0
     assert trained == [("record_93", 0)]
-    outcome = call("record_93", "--kept=measured", "--seeds=2")
+    outcome = call("experiments=record_93", "kept=measured", "seeds=2")
     assert trained == [("record_93", 0), ("record_93", 1)]
-    assert "record_93: left out, since measured has them: seeds 0\n" in outcome.out
+    assert "record_93: skipping seeds 0, which measured already holds\n" in outcome.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["smoke", "srong"], "no 'srong' in group 'experiment'; did you mean 'strong'?"),
-        (["smoke", "--seeds=0"], "--seeds must be at least 1, got 0"),
-        (["trainer=auto"], "which experiment?"),
-        (["smoke", "trainer=auto"], "with trainer=auto it is another recipe: give a directory"),
-        (["smoke", "optimizer.lr=x", "--kept=k"], "optimizer.lr must be a number, got 'x'"),
-        (["smoke", "--kept=file/below"], "cannot write --kept file/below: "),
-        (["smoke", "--runs=changed"], "changed/smoke/seed1 was started with another configuration: model changed"),
+        (["experiments=[smoke,srong]"], "no 'srong' in group 'experiment'; did you mean 'strong'?"),
+        (["experiments=smoke", "seeds=0"], "seeds must be at least 1, got 0"),
+        (["overrides=trainer=auto"], "experiments=<...> is missing"),
+        (["experiments=smoke", "overrides=trainer=auto"], "overrides=trainer=auto makes another recipe"),
+        (["experiments=smoke", "overrides=trainer=auto", "kept=runs/kept"], "makes another recipe"),
+        (["experiments=smoke", "overrides=optimizer.lr=x", "kept=k"], "optimizer.lr must be a number, got 'x'"),
+        (["experiments=smoke", "kept=file/below"], "cannot write kept=file/below: "),
+        (
+            ["experiments=smoke", "runs=changed"],
+            "changed/smoke/seed1 was started with another configuration: model changed",
+        ),
     ],
 )
-def test_a_mistake_is_told_in_one_line_before_anything_is_measured(
+def test_mistake_ends_in_one_line_before_anything_is_measured(
     arguments: list[str], message: str, call: Call, trained: list[Job], composed: Callable[..., DictConfig]
 ) -> None:
     Path("file").touch()
-    then = OmegaConf.to_yaml(composed("experiment=smoke", "seed=1", "model.pixel_mean=7.0"))
-    create.create_run_directory(measure.directory(("smoke", 1), Path("changed")), {"config.yaml": then})
+    changed = OmegaConf.to_yaml(composed("experiment=smoke", "seed=1", "model.pixel_mean=7.0"))
+    create.create_run_directory(measure.run_directory(("smoke", 1), Path("changed")), {"config.yaml": changed})
     assert message in one_line(call(*arguments))
     assert trained == []
 
 
-def test_overrides_are_for_all_experiments_in_a_directory_of_their_own(
-    call: Call, trained: list[Job], given: list[str], tmp_path: Path
-) -> None:
-    outcome = call("record_93", "trainer=auto", "smoke", "--kept=measured", "--seeds=1")
+def test_overrides_apply_to_all_experiments(call: Call, trained: list[Job], given: list[str], tmp_path: Path) -> None:
+    arguments = ["experiments=[record_93,smoke]", "overrides=trainer=auto", "kept=measured", "seeds=1"]
+    outcome = call(*arguments)
     assert outcome.code == 0, outcome.err
     assert (trained, given) == ([("record_93", 0), ("smoke", 0)], ["trainer=auto"] * 2)
     assert (tmp_path / "measured/record_93-seed0.json").is_file()
 
 
-def test_what_this_processor_cannot_do_is_told_before_anything_is_measured(
+def test_processor_without_bf16_ends_in_one_line_before_anything_is_measured(
     call: Call, trained: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "has_bf16", lambda: False)
-    assert "this processor has no bf16 instructions" in one_line(call("record_93", "--kept=measured"))
+    assert "this processor has no bf16 instructions" in one_line(call("experiments=record_93", "kept=measured"))
     assert trained == []
 
 
-def test_a_source_that_is_not_as_committed_is_refused(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncommitted_changes_are_rejected(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "source", lambda: {"dirty": True})
-    assert "commit first" in one_line(call("smoke"))
+    assert "commit your changes first" in one_line(call("experiments=smoke"))
 
 
-def test_git_does_not_look_into_the_directory_wherever_it_is(call: Call, tmp_path: Path) -> None:
+def test_git_ignores_the_directory_of_the_json_files(call: Call, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    assert call("smoke", "--kept=measured", "--seeds=1").code == 0
+    assert call("experiments=smoke", "kept=measured", "seeds=1").code == 0
     status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert status.stdout == ""
 
 
-def test_make_record_passes_a_directory_on() -> None:
-    command = ["make", "--dry-run", "record", "ARGS=--kept measured"]
+def test_make_record_passes_the_directory_on() -> None:
+    command = ["make", "--dry-run", "record", "ARGS=kept=measured"]
     planned = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert "benchmarks.measure record_90 record_91 record_92 record_93 record_94 --kept measured\n" in planned
+    experiments = "[record_90,record_91,record_92,record_93,record_94]"
+    assert f"benchmarks.measure experiments={experiments} kept=measured\n" in planned
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.skipif(bool(source()["dirty"]), reason="only what is committed is measured")
-def test_measuring_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+def test_measuring_again_trains_only_the_missing_run(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    command = ["-m", "benchmarks.measure", "smoke", "--seeds=2", f"--kept={kept}", f"--runs={tmp_path / 'runs'}"]
-    command += ["--images=1000"]
+    command = ["-m", "benchmarks.measure", "experiments=smoke", "seeds=2", f"kept={kept}", f"runs={tmp_path / 'runs'}"]
+    command += ["images=1000"]
     outcome = run_command(*command)
     assert outcome.code == 0, outcome.err
     first = {path.name: json.loads(path.read_text()) for path in kept.glob("*.json")}
