@@ -68,26 +68,26 @@ class Popen:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Reads both streams to their ends, then waits for the process."""
+        if self.stdout.closed:
+            return "", ""
         end = time.monotonic() + (timeout or 1e9)
-        parts: dict[TextIO, list[str]] = {self.stdout: [], self.stderr: []}
+        parts: dict[int, list[bytes]] = {stream.fileno(): [] for stream in (self.stdout, self.stderr)}
         with selectors.DefaultSelector() as selector:
-            for stream in parts:
-                if not stream.closed:
-                    parts[stream].append("")
-                    selector.register(stream, selectors.EVENT_READ)
+            for descriptor in parts:
+                selector.register(descriptor, selectors.EVENT_READ)
             while selector.get_map():
                 for key, _ in selector.select(max(0, min(1, end - time.monotonic()))):
-                    stream: Any = key.fileobj
-                    if content := os.read(stream.fileno(), 65536):
-                        parts[stream].append(content.decode())
+                    if content := os.read(key.fd, 65536):
+                        parts[key.fd].append(content)
                     else:
-                        selector.unregister(stream)
+                        selector.unregister(key.fd)
                 if time.monotonic() > end:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        for stream in parts:
-            stream.close()
+        self.stdout.close()
+        self.stderr.close()
         self.wait(timeout)
-        return "".join(parts[self.stdout]), "".join(parts[self.stderr])
+        out, err = (b"".join(part).decode(errors="replace") for part in parts.values())
+        return out, err
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

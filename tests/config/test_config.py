@@ -303,9 +303,9 @@ def test_a_defect_in_a_constructor_is_not_taken_for_a_mistake(
 
 def test_each_job_has_the_threads_that_it_asks_for_whatever_came_before(composed: Composed, tmp_path: Path) -> None:
     default = torch.get_num_threads()
-    build.prepare(composed("threads=1"))
+    build.configure_process(composed("threads=1"))
     assert torch.get_num_threads() == 1
-    build.prepare(composed("threads=null"))
+    build.configure_process(composed("threads=null"))
     assert torch.get_num_threads() == default
     build.check(composed("threads=1"), RunDirectory(tmp_path))  # a check leaves the process as it was
     assert torch.get_num_threads() == default
@@ -324,7 +324,7 @@ def test_the_best_is_the_last_where_there_is_nothing_to_validate_on(composed: Co
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(composed: Composed) -> None:
     def weights(seed: int) -> torch.Tensor:
         config = composed(f"seed={seed}")
-        build.prepare(config)
+        build.configure_process(config)
         return torch.cat([parameter.flatten() for parameter in build.classifier(config).parameters()])
 
     assert torch.equal(weights(3), weights(3))

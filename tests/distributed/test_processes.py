@@ -326,9 +326,7 @@ LONG = [*TWO, "trainer.max_epochs=1000", "trainer.limit_train_batches=20", "trai
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("victim", ["worker", "rank 0", "Ctrl-C"])
-def test_all_processes_end_if_one_dies(
-    victim: str, start: Callable[..., fork_server.Popen], tmp_path: Path
-) -> None:
+def test_all_processes_end_if_one_dies(victim: str, start: Callable[..., fork_server.Popen], tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     process = start(*LONG, f"hydra.run.dir={run.path}")
     wait_for(run.last_checkpoint.is_file)

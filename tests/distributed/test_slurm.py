@@ -116,7 +116,7 @@ def alone(path: Path, *overrides: str) -> list[bytes]:
 
 
 def test_jobs_have_the_same_metrics_as_local_jobs(slurm: dict[str, str], tmp_path: Path) -> None:
-    ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, cwd=tmp_path, timeout=300, **slurm)
+    ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, cwd=tmp_path, timeout=300, cold=False, **slurm)
     assert ended.code == 0, ended
     assert "2 of 2 runs finished" in ended.out
     assert found(tmp_path / "sweep") == alone(tmp_path)
@@ -159,7 +159,7 @@ def test_interrupted_sweep_is_finished_by_the_same_command(slurm: dict[str, str]
     assert process.returncode == 130, told
     ask("scancel", "--user=root", environment=slurm)
     wait_until(lambda: not ask("squeue", "--noheader", environment=slurm), "the jobs to end")
-    ended = run_command(ROOT / "train.py", *command, cwd=tmp_path, timeout=300, **slurm)
+    ended = run_command(ROOT / "train.py", *command, cwd=tmp_path, timeout=300, cold=False, **slurm)
     assert ended.code == 0, ended
     assert found(tmp_path / "sweep") == alone(tmp_path, "trainer.max_epochs=30")
 
@@ -167,7 +167,9 @@ def test_interrupted_sweep_is_finished_by_the_same_command(slurm: dict[str, str]
 def test_failed_job_of_two_processes_is_reported_and_the_others_finish(slurm: dict[str, str], tmp_path: Path) -> None:
     several = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]
     failing = ["optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1"]
-    ended = run_command(ROOT / "train.py", *SWEEP, *SLURM, *several, *failing, cwd=tmp_path, timeout=300, **slurm)
+    ended = run_command(
+        ROOT / "train.py", *SWEEP, *SLURM, *several, *failing, cwd=tmp_path, timeout=300, cold=False, **slurm
+    )
     assert ended.code == 1, ended
     assert "1 of 2 runs finished" in ended.out
     assert "the loss is" in ended.out
