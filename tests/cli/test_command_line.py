@@ -1,6 +1,8 @@
 """The command line of train.py: a mistake ends with one line and changes nothing; help needs no torch."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -197,8 +199,8 @@ def test_ctrl_c_stops_cleanly_and_names_the_checkpoint(after: str, start: Start,
     assert not (tmp_path / "run/metrics.json").exists()
 
 
-def test_ctrl_c_before_training_prints_one_word(start: Start) -> None:
-    process = start()
+def test_ctrl_c_before_training_prints_one_word(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, ROOT / "train.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is being imported
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

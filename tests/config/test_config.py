@@ -149,13 +149,13 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("optimizer.lr=abc", r"optimizer\.lr must be a number, got 'abc'"),
         ("optimizer.betas=[2,0.9]", r"optimizer: Invalid beta parameter"),
         ("+optimizer.momentum=0.9", r"Adam takes no optimizer\.momentum"),
-        ("optimizer._target_=torch.optim.Adamm", r"optimizer\._target_ is no class"),
+        ("optimizer._target_=torch.optim.Adamm", r"optimizer\._target_ is not a class"),
         ("model.in_channels=0", r"model\.in_channels must be at least 1, got 0"),
         ("model.pixel_std=0", r"model\.pixel_std must be above 0, got 0"),
         ("trainer.max_epochs=1.5", r"trainer\.max_epochs must be a whole number or null, got 1\.5"),
         ("trainer.max_epochs=one", r"trainer\.max_epochs must be a whole number or null, got 'one'"),
         ("trainer.max_epochs=true", r"trainer\.max_epochs must be a whole number or null, got True"),
-        ("trainer.max_epochs=0", r"trainer\.max_epochs is 0, so that nothing would be trained"),
+        ("trainer.max_epochs=0", r"trainer\.max_epochs is 0, so nothing would be trained"),
         ("trainer.max_epochs=-2", r"trainer: .*max_epochs"),
         ("trainer.precision=bf17-mixed", r"trainer\.precision .* got 'bf17-mixed'; did you mean 'bf16-mixed'\?"),
         ("trainer.devices=two", r"trainer\.devices must be a number of processes, at least 1, or auto, got 'two'"),
@@ -167,12 +167,12 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("callbacks.best.filename=top", r"callbacks\.best\.filename must be best or last, got top"),
         ("optimizer.lr=true", r"optimizer\.lr must be a number, got True"),
         ("trainer.gradient_clip_val=true", r"trainer\.gradient_clip_val must be a number or null"),
-        ("trainer.max_steps=0", r"trainer\.max_steps is 0, so that nothing would be trained"),
+        ("trainer.max_steps=0", r"trainer\.max_steps is 0, so nothing would be trained"),
         ("trainer.limit_train_batches=0", r"trainer\.limit_train_batches is 0"),
         ("trainer.overfit_batches=3", r"use trainer\.limit_train_batches"),
         ("trainer.check_val_every_n_epoch=11", r"more than trainer\.max_epochs=10"),
-        ("model.in_channels=3", r"model: takes no images \[1, 1, 28, 28\]"),
-        ("model.num_classes=5", r"model: must make logits \[1, 10\] .* made \[1, 5\]"),
+        ("model.in_channels=3", r"model: forward pass failed on images of shape \[1, 1, 28, 28\]"),
+        ("model.num_classes=5", r"model: must return logits of shape \[1, 10\] .* returned \[1, 5\]"),
         ("seed=4294967296", r"seed must be from 0 to 4294967295"),
         ("callbacks.progress_bar.refresh_rate=0", r"callbacks\.progress_bar\.refresh_rate must be at least 1, got 0"),
         ("seed=-1", r"seed must be from 0 to 4294967295, got -1"),
@@ -190,14 +190,14 @@ def test_no_key_goes_unread(choice: str, composed: Composed, tmp_path: Path, mon
         ("label_smoothing=null", r"label_smoothing must be a number, got None"),
         ("ensemble=0", r"ensemble must be at least 1 network, got 0"),
         ("ensemble=2.5", r"ensemble must be a whole number, got 2\.5"),
-        ("ensemble=101", r"ensemble=101: each network has its part of every batch, and data\.batch_size is 100"),
+        ("ensemble=101", r"ensemble=101 must not exceed data\.batch_size=100"),
         ("~label_smoothing", r"the configuration lacks label_smoothing"),
         ("test=maybe", r"test must be true or false, got 'maybe'"),
-        ("+lr=0.1", r"nothing reads the key 'lr'; did you mean 'optimizer\.lr'\?"),
-        ("~model", r"the configuration lacks model; is it of another version"),
+        ("+lr=0.1", r"unknown configuration key 'lr'; did you mean 'optimizer\.lr'\?"),
+        ("~model", r"the configuration lacks model; is it from another version"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
+def test_wrong_value_is_reported_with_its_key_and_the_constraint(
     override: str, message: str, composed: Composed, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message) as error:
@@ -211,11 +211,11 @@ def test_a_wrong_value_is_told_with_its_key_and_the_constraint(
         ("model.widths=3", r"model\.widths must be a list of whole numbers, such as \[32,64\], got 3"),
         ("model.widths=abc", r"model\.widths must be a list of whole numbers, .* got 'abc'"),
         ("model.widths=[a]", r"model\.widths must be whole numbers of at least 1, got \['a'\]"),
-        ("model.widths=[8,8,8,8,8]", r"model\.widths must be of 1 to 4 blocks"),
+        ("model.widths=[8,8,8,8,8]", r"model\.widths must name 1 to 4 blocks"),
         ("model.stem_stride=3", r"model\.stem_stride must be 1 or 2, got 3"),
     ],
 )
-def test_a_wrong_value_for_the_residual_network_is_told_likewise(
+def test_wrong_value_for_the_residual_network_is_reported(
     override: str, message: str, composed: Composed, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -225,7 +225,7 @@ def test_a_wrong_value_for_the_residual_network_is_told_likewise(
 @pytest.mark.parametrize(
     "override", ["trainer.max_epochs=3", "optimizer.lr=1", "optimizer.lr=1e-3", "threads=null", "trainer.devices=auto"]
 )
-def test_a_right_value_is_taken(override: str, composed: Composed, data_dir: Path) -> None:
+def test_valid_value_is_accepted(override: str, composed: Composed, data_dir: Path) -> None:
     build.check(composed(override, f"data.data_dir={data_dir}"), RunDirectory(data_dir / "run"))
 
 
@@ -233,40 +233,29 @@ def augmentations(config: DictConfig) -> list[str]:
     return [type(augmentation).__name__ for augmentation in build.data(config).augmentations]
 
 
-def test_augmentations_are_applied_in_their_order_and_each_can_be_left_out(composed: Composed) -> None:
+def test_augmentations_are_applied_in_order_and_can_be_removed(composed: Composed) -> None:
     assert augmentations(composed()) == []
     assert augmentations(composed("augmentation=flip_shift")) == ["Flip", "Shift"]
     assert augmentations(composed("augmentation=flip_shift", "~augmentation.flip")) == ["Shift"]
     assert augmentations(composed("augmentation=[shift,flip]")) == ["Shift", "Flip"]
 
 
-OLD: list[dict[str, Any]] = [  # as in the directories of older runs: one node
-    {"_target_": "fmnist.data.augmentation.Identity"},
-    {"_target_": "fmnist.data.augmentation.FlipAndShift", "flip": True, "shift": 2},
-]
-
-
-@pytest.mark.parametrize("node", OLD, ids=["Identity", "FlipAndShift"])
-def test_the_one_augmentation_of_an_older_run_builds(node: dict[str, Any], composed: Composed, tmp_path: Path) -> None:
-    config = composed()
-    OmegaConf.update(config, "augmentation", node, merge=False)
-    build.check(config, RunDirectory(tmp_path))
-    assert augmentations(config) == [node["_target_"].rpartition(".")[2]]
+FLIP = "fmnist.data.augmentation.Flip"
 
 
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"_target_": "torch.nn.Identity"}, r"^augmentation\._target_ must be a Augmentation, got torch\.nn\.Identity"),
-        ({**OLD[1], "flip": {"_target_": "torch.nn.Identity"}}, r"^augmentation\.flip\._target_ must not be there"),
-        ({**OLD[0], "more": OLD[1]}, r"^augmentation\.more\._target_ must not be there"),
+        ({"_target_": FLIP}, r"^augmentation\._target_ must be a node with a _target_"),
+        ({"flip": {"_target_": "torch.nn.Identity"}}, r"^augmentation\.flip\._target_ must be a Augm"),
+        ({"flip": {"_target_": FLIP, "more": {"_target_": FLIP}}}, r"^augmentation\.flip\.more\._target_ must not be"),
         ({"flip": None}, r"^augmentation\.flip must be a node with a _target_, got None"),
         ({"flip": {"_target_": "os.system"}}, r"^augmentation\.flip\._target_ names os\.system, whose package is not"),
-        (None, r"^augmentation must be nodes by name, got None"),
-        ([OLD[0]], r"^augmentation must be nodes by name, got \["),
+        (None, r"^augmentation must hold named nodes, got None"),
+        ([{"_target_": FLIP}], r"^augmentation must hold named nodes, got \["),
     ],
 )
-def test_what_is_no_augmentation_is_refused(node: object, message: str, composed: Composed, tmp_path: Path) -> None:
+def test_invalid_augmentation_is_rejected(node: object, message: str, composed: Composed, tmp_path: Path) -> None:
     config = composed()
     OmegaConf.update(config, "augmentation", node, merge=False)
     with pytest.raises(UserError, match=message):
@@ -282,14 +271,14 @@ def test_what_is_no_augmentation_is_refused(node: object, message: str, composed
         (["scheduler=onecycle", "trainer.max_epochs=-1"], r"scheduler: total_steps must be finite"),
     ],
 )
-def test_values_that_do_not_go_together_are_refused(
+def test_contradicting_values_are_rejected(
     overrides: list[str], message: str, composed: Composed, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
         build.check(composed(*overrides), RunDirectory(tmp_path))
 
 
-def test_a_defect_in_a_constructor_is_not_taken_for_a_mistake(
+def test_defect_in_a_constructor_is_not_a_user_error(
     composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def defective(_self: object, **_arguments: object) -> None:

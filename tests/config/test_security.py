@@ -209,7 +209,7 @@ def test_commands_reject_hostile_run_directory(
             assert TARGETS[target] in load_error(untrained_run.path, checkpoint=checkpoint)
     assert not witness.exists()
     trusting = command(name, f"run={untrained_run.path}", "trust=foreign_package")
-    assert "is of another network" in one_line(trusting)  # the checkpoint holds a CNN's weights
+    assert "do not fit the run's network" in one_line(trusting)  # the checkpoint holds a CNN's weights
     assert witness.exists()
 
 
@@ -412,8 +412,7 @@ def test_hostile_checkpoint_written_during_training_is_not_run(
 @pytest.mark.parametrize("weights", [None, [1], {"network.conv1.weight": "text"}, {1: torch.zeros(1)}, "text"])
 def test_checkpoint_without_weights_is_rejected(untrained_run: RunDirectory, weights: object) -> None:
     torch.save({"state_dict": weights}, untrained_run.best_checkpoint)
-    message = "is of another network" if weights == {1: torch.zeros(1)} else "it holds no weights"
-    assert message in load_error(untrained_run.path)
+    assert "it holds no weights" in load_error(untrained_run.path)
 
 
 @pytest.mark.parametrize("url", ["https://example.org/run", "http://127.0.0.1:1/run", "s3://bucket/run", "file:///run"])
