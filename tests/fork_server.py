@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -182,6 +183,7 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does: ends joblib's workers, for one
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
