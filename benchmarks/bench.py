@@ -26,7 +26,7 @@ from fmnist.runs.provenance import processor
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
 LOAD = """
 import timeit
-from fmnist.data import ImageDataset
+from fmnist.data.dataset import ImageDataset
 from fmnist.data.download import CACHE
 print(timeit.repeat(lambda: [ImageDataset.read(CACHE, prefix) for prefix in ("train", "t10k")], number=1, repeat=2)[1])
 """  # the second time: the first fills the file cache

@@ -56,7 +56,7 @@ def test_sweep_group_is_a_multirun_whose_values_the_command_line_can_override(
         (["sweep=lr_bach"], "no 'lr_bach' in group 'sweep'; did you mean 'lr_batch'?"),
         (
             ["-m", "seed=1,2", "hydra/launcher=nothing"],
-            "no 'nothing' in group 'hydra/launcher': no plugin of Hydra that",
+            "no 'nothing' in group 'hydra/launcher': no installed Hydra plugin provides it",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
