@@ -131,12 +131,12 @@ def _score(jobs: Sequence[Job]) -> tuple[str, Mode] | None:
 
 
 def number(text: str) -> float | None:
-    """A parameter's value as a finite number, or None."""
+    """A parameter's value as a number that can be drawn, or None."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < 1e100 else None  # NaN is not
 
 
 def short(text: str) -> str:
