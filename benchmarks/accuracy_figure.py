@@ -1,4 +1,4 @@
-"""The figure of docs/accuracy.md: test accuracy against seconds of training, ours beside what others have published."""
+"""The figure of docs/accuracy.md: test accuracy against training time, of this project and of published results."""
 
 import csv
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from benchmarks.process import ROOT
 
 PUBLISHED = ROOT / "benchmarks/published.csv"
-OURS, THEIRS = "#c43c00", "#1f4e8c"  # they differ also to the colour-blind, and in print
+OURS, THEIRS = "#c43c00", "#1f4e8c"  # distinguishable by the colour-blind and in print
 TICKS = {10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 86_400: "1 day"}
-UNTIMED = 600_000.0  # where those stand of which no time is told
+UNTIMED = 600_000.0  # position of results without a reported time
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Point:
     """A test accuracy.
 
     Attributes:
-        name: What to write beside it.
+        name: Label in the figure.
         accuracy: In percent.
-        sd: Over the runs; None of one run.
-        seconds: Of training; None if not told.
-        mark: Of matplotlib: "o" of ours, "s" of others, "D" if the test set has chosen the epoch.
-        hollow: Whether it is not comparable: the test set chose, or nothing is told of that, or the data are older.
+        sd: Standard deviation over the runs; None for one run.
+        seconds: Training time; None if not reported.
+        mark: Marker of matplotlib: "o" this project, "s" published, "D" published and the test set selected the epoch.
+        hollow: Whether it is not comparable: the test set selected the epoch, or may have, or the data are older.
     """
 
     name: str
@@ -55,7 +55,7 @@ def published(path: Path = PUBLISHED) -> list[Point]:
 
 
 def table(path: Path = PUBLISHED) -> list[list[str]]:
-    """What others have published, for the document; the letters are those in the figure."""
+    """The table of published results; the letters are those in the figure."""
     header = ["", "network", "test accuracy", "parameters", "time", "epoch chosen on the test set", "data", "source"]
     with path.open(newline="") as file:
         rows = [
@@ -63,8 +63,8 @@ def table(path: Path = PUBLISHED) -> list[list[str]]:
                 letter,
                 row["method"],
                 row["accuracy"] + (f" ± {row['sd']} (n = {row['runs']})" if row["sd"] else f" (n = {row['runs']})"),
-                f"{int(row['parameters']):,}" if row["parameters"] else "not told",
-                f"{float(row['seconds']):,.0f} s, {row['hardware']}" if row["seconds"] else "not told",
+                f"{int(row['parameters']):,}" if row["parameters"] else "not reported",
+                f"{float(row['seconds']):,.0f} s, {row['hardware']}" if row["seconds"] else "not reported",
                 row["epoch chosen on the test set"],
                 row["data"],
                 f"{row['source']}, {row['year']}",
@@ -75,7 +75,7 @@ def table(path: Path = PUBLISHED) -> list[list[str]]:
 
 
 def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
-    """Draws both, the time on a logarithmic axis; what is not comparable is drawn hollow."""
+    """Draws accuracy over time on a logarithmic axis, with hollow marks for results that are not comparable."""
     figure = Figure(figsize=(9.6, 6.0), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -87,7 +87,7 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     for point in ours:
         if point.name.startswith("record_"):  # below the line
             _mark(axes, point, OURS, (7, -14), "left")
-        elif (point.seconds or UNTIMED) < 60:  # beside the axis
+        elif (point.seconds or UNTIMED) < 60:  # to the right: close to the axis
             _mark(axes, point, OURS, (7, -3), "left")
         else:
             _mark(axes, point, OURS, (-7, -3), "right")
@@ -96,15 +96,15 @@ def draw(ours: Sequence[Point], theirs: Sequence[Point]) -> Figure:
     axes.set_xlim(8, UNTIMED * 1.8)
     axes.xaxis.set_major_locator(FixedLocator([*TICKS, UNTIMED]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TICKS.get(round(x), "not told")))
-    axes.set_xlabel("time of training")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TICKS.get(round(x), "not reported")))
+    axes.set_xlabel("training time")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     for marker, color, face, label in (
         ("o", OURS, OURS, "this project, 2 processor cores"),
         ("s", THEIRS, THEIRS, "published; hardware differs, most of it GPUs"),
-        ("D", THEIRS, "white", "published; the test set chose the epoch"),
+        ("D", THEIRS, "white", "published; the test set selected the epoch"),
         ("s", THEIRS, "white", "published; not comparable for another reason: see the table"),
     ):
         axes.plot([], [], marker, color=color, markerfacecolor=face, label=label)

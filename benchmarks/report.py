@@ -1,6 +1,6 @@
-"""From the newest result of ``make bench`` to the tables in README.md and docs/benchmark.md: ``make bench-report``.
+"""``make bench-report``: from the newest result of ``make bench`` to the tables in README.md and docs/benchmark.md.
 
-The tables stand between two comments and are never typed; a test compares them with the result.
+The tables stand between two comments. Nobody types them; a test compares them with the result.
 """
 
 import json
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 README, DOCUMENT = ROOT / "README.md", ROOT / "docs/benchmark.md"
 
-# What the project wants of each figure: at most, or at least.
+# The goal of each figure.
 GOALS: dict[str, tuple[str, float]] = {
     "this project / floor": ("at most", 1.25),
     "usual Lightning project / this project": ("at least", 3.0),
@@ -31,7 +31,7 @@ GOALS: dict[str, tuple[str, float]] = {
 
 class Figure(TypedDict):
     unit: str
-    values: list[float]  # one for each round
+    values: list[float]  # one per round
 
 
 class Result(TypedDict):
@@ -62,7 +62,7 @@ def table(result: Result) -> str:
 
 
 def summary(result: Result) -> str:
-    """What an epoch costs, for the README."""
+    """The README's table: the time of an epoch."""
     median = {name: statistics.median(figure["values"]) for name, figure in result["figures"].items()}
     machine, settings = result["machine"], result["settings"]
     lines = [
@@ -94,7 +94,7 @@ def fill(text: str, content: str, name: str = "benchmark") -> str:
 
 
 def documents(result: Result) -> dict[Path, str]:
-    """What the documents have to say of a result."""
+    """The new content of each document."""
     return {
         README: fill(README.read_text(), summary(result)),
         DOCUMENT: fill(DOCUMENT.read_text(), f"{_conditions(result)}\n\n{table(result)}"),

@@ -125,7 +125,7 @@ def test_figure_shows_every_experiment_and_every_published_result() -> None:
 def test_published_result_is_comparable_only_if_it_says_that_the_test_set_selected_nothing(tmp_path: Path) -> None:
     path = tmp_path / "published.csv"
     header, *_ = accuracy_figure.PUBLISHED.read_text().splitlines()
-    choices = [("no", "today's"), ("yes", "today's"), ("not told", "today's"), ("no", "before August 2017")]
+    choices = [("no", "today's"), ("yes", "today's"), ("not reported", "today's"), ("no", "before August 2017")]
     path.write_text("\n".join([header, *(f"x,90,,1,,,,{chosen},{data},2020,y" for chosen, data in choices)]))
     marks = [(point.mark, point.hollow) for point in accuracy_figure.published(path)]
     assert marks == [("s", False), ("D", True), ("s", True), ("s", True)]
