@@ -1,12 +1,11 @@
 """Atomic file writes: a reader sees the old content or the new one, never a part."""
 
-import csv
 import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,14 +48,6 @@ def sync_directory(path: Path) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a JSON object. NaN and infinity become null, since JSON has neither."""
     write(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write(path, text.getvalue().encode())
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
