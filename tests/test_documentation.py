@@ -46,7 +46,7 @@ def test_every_command_of_the_documents_works(
         return
     if command[0] in ("torchrun", "srun"):
         command = ["python", *command[command.index("train.py") :]]
-    if command[1:] == ["-m", "fmnist"]:  # has a test of its own
+    if command[1:] == ["-m", "fmnist"]:  # tests/cli/test_main.py runs it
         return
     if command[1:2] == ["-m"] and command[2].startswith("fmnist."):
         options.read(importlib.import_module(command[2]).Options, command[3:])

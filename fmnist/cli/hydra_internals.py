@@ -1,11 +1,10 @@
-"""The private parts of Hydra and OmegaConf that this project uses, checked with hydra-core 1.3.8 and omegaconf 2.3.1.
+"""The private parts of Hydra that this project uses, checked with hydra-core 1.3.8.
 
 tests/cli/test_hydra_internals.py fails when they change.
 """
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn
-from omegaconf.basecontainer import BaseContainer
 
 
 def command_line_options() -> list[str]:
@@ -18,8 +17,3 @@ def job_error(job: JobReturn) -> BaseException:
     error = job._return_value
     assert isinstance(error, BaseException)
     return error
-
-
-def resolver_names() -> set[str]:
-    """Names of all registered resolvers. OmegaConf's public API can only look up one name."""
-    return set(BaseContainer._resolvers)

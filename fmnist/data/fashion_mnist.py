@@ -26,7 +26,7 @@ class FashionMNIST(LightningDataModule):
     """Fashion-MNIST as batches of raw pixels.
 
     The official 10,000 test images are the test set. The validation set is a stratified part of the official 60,000
-    training images, drawn once with a seed of its own.
+    training images, drawn once with ``val_seed``.
 
     Args:
         data_dir: Directory with the four official files, the only place to look; None uses the project's cache and

@@ -45,8 +45,8 @@ def interruptible(announce: Callable[[], object]) -> Iterator[None]:
 def in_slurm_job() -> bool:
     """Whether submitit started this process as a Slurm job.
 
-    Slurm sends SIGTERM before it takes a machine away, and kills what is left later. It does not requeue a job that
-    ends on SIGTERM.
+    Slurm sends SIGTERM before it takes a machine away, and SIGKILL later. It does not requeue a job that ends on
+    SIGTERM.
     """
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
