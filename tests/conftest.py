@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: one thread e
 
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -54,6 +55,34 @@ def train_set(official: Path) -> ImageDataset:
 @pytest.fixture(scope="session")
 def test_set(official: Path) -> ImageDataset:
     return ImageDataset.read(official, "t10k")
+
+
+# The smallest run: one epoch of four batches.
+TINY = (
+    *("experiment=smoke", "threads=1", "dashboard=none", "trainer.max_epochs=1", "trainer.limit_train_batches=4"),
+    *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
+)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A finished run of two short epochs with all panels, tested on the whole test set. Only for reading."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the workers share it
+    run = RunDirectory(base / "trained")
+    with FileLock(base / "trained.lock"):
+        if not run.finished:
+            overrides = "experiment=smoke", "threads=1", "trainer.limit_test_batches=null", f"hydra.run.dir={run.path}"
+            outcome = run_command(ROOT / "train.py", *overrides)
+            assert outcome.code == 0, outcome.err
+    return run
+
+
+@pytest.fixture
+def run_copy(trained_run: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A copy of ``trained_run``, to be changed."""
+    return RunDirectory(shutil.copytree(trained_run.path, tmp_path / "run"))
 
 
 PLUGINS = {
