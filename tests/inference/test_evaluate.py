@@ -1,20 +1,23 @@
 """``python -m fmnist.evaluate``: metrics equal to those of the training's test, and its files."""
 
-import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
-from numpy.typing import NDArray
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from fmnist.config.errors import UserError
 from fmnist.dashboard.precision_recall import THRESHOLDS
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
+from fmnist.evaluate import Options, evaluate
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.evaluation import CALIBRATION_BINS
@@ -24,197 +27,151 @@ pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A short run that was tested on the whole test set."""
-    path = tmp_path_factory.mktemp("evaluate") / "run"
-    outcome = run_command("train.py", "experiment=smoke", "trainer.limit_test_batches=null", f"hydra.run.dir={path}")
-    assert outcome.code == 0, outcome.err
-    return RunDirectory(path)
+def run(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A copy, which results are written to."""
+    return RunDirectory(shutil.copytree(trained_run.path, tmp_path_factory.mktemp("evaluate") / "run"))
 
 
 @pytest.fixture(scope="module")
 def evaluated(run: RunDirectory) -> Path:
+    """The results on the test set."""
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}")
-    assert outcome.code == 0, outcome.err
-    assert outcome.err == ""
+    assert (outcome.code, outcome.err) == (0, "")
     assert {path: path.read_bytes() for path in before} == before, "an evaluation changes no file of the run"
     directory = run.evaluation("best", "test")
-    assert str(directory) in outcome.out
+    assert outcome.out.endswith(f"written to           {directory}\n")
     return directory
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(scope="module")
+def predictions(evaluated: Path) -> pd.DataFrame:
+    return pd.read_csv(evaluated / "predictions.csv", index_col="index")
+
+
+def read_metrics(directory: Path) -> dict[str, float]:
+    metrics: dict[str, float] = json.loads((directory / "metrics.json").read_text())
+    return metrics
 
 
 def test_evaluation_repeats_the_test_of_the_training_to_the_last_digit(evaluated: Path, run: RunDirectory) -> None:
-    metrics = json.loads((evaluated / "metrics.json").read_text())
-    assert set(metrics) == {"test/loss", "test/acc"}
-    assert metrics == {name: value for name, value in run.read_metrics().items() if name.startswith("test/")}
+    expected = {name: value for name, value in run.read_metrics().items() if name.startswith("test/")}
+    assert read_metrics(evaluated) == expected
+    assert set(expected) == {"test/loss", "test/acc"}
 
 
-def test_predictions_list_every_image_in_order(evaluated: Path, test_set: ImageDataset) -> None:
-    table = rows(evaluated / "predictions.csv")
-    assert list(table[0]) == ["index", "true", "predicted", *CLASS_NAMES]
-    assert [int(row["index"]) for row in table] == list(range(10_000))
-    assert [int(row["true"]) for row in table] == test_set.labels.tolist()
-    probabilities = np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
-    assert [int(row["predicted"]) for row in table] == probabilities.argmax(axis=1).tolist()
+def test_predictions_list_every_image_in_order(predictions: pd.DataFrame, test_set: ImageDataset) -> None:
+    assert list(predictions) == ["true", "predicted", *CLASS_NAMES]
+    assert predictions.index.tolist() == list(range(10_000))
+    assert predictions["true"].tolist() == test_set.labels.tolist()
+    probabilities = predictions[[*CLASS_NAMES]].to_numpy()
+    np.testing.assert_array_equal(predictions["predicted"], probabilities.argmax(axis=1))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_tables_match_scikit_learn(evaluated: Path) -> None:
-    table = rows(evaluated / "predictions.csv")
-    true, predicted = ([int(row[name]) for row in table] for name in ("true", "predicted"))
-    metrics = json.loads((evaluated / "metrics.json").read_text())
+def test_tables_match_scikit_learn(evaluated: Path, predictions: pd.DataFrame) -> None:
+    true, predicted, probabilities = predictions["true"], predictions["predicted"], predictions[[*CLASS_NAMES]]
+    metrics = read_metrics(evaluated)
     assert metrics["test/acc"] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
-    probabilities = np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
-    loss = sklearn.metrics.log_loss(true, probabilities / probabilities.sum(axis=1, keepdims=True), labels=range(10))
+    loss = sklearn.metrics.log_loss(true, probabilities.div(probabilities.sum(axis=1), axis=0), labels=range(10))
     assert metrics["test/loss"] == pytest.approx(loss, rel=1e-4)
 
-    matrix = [[int(row[name]) for name in CLASS_NAMES] for row in rows(evaluated / "confusion_matrix.csv")]
+    matrix = pd.read_csv(evaluated / "confusion_matrix.csv", index_col="true")
+    assert list(matrix) == list(matrix.index) == list(CLASS_NAMES)
     np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(true, predicted, labels=range(10)))
 
     reference = sklearn.metrics.precision_recall_fscore_support(true, predicted, labels=range(10), zero_division=0)
-    per_class = rows(evaluated / "per_class.csv")
-    assert [row["class"] for row in per_class] == list(CLASS_NAMES)
-    for name, expected in zip(("precision", "recall", "f1", "support"), reference, strict=True):
-        np.testing.assert_allclose([float(row[name]) for row in per_class], expected, rtol=1e-5)
+    per_class = pd.read_csv(evaluated / "per_class.csv", index_col="class")
+    assert list(per_class.index) == list(CLASS_NAMES)
+    assert list(per_class) == ["precision", "recall", "f1", "support"]
+    np.testing.assert_allclose(per_class, np.transpose(reference), rtol=1e-5)
 
 
 def test_pictures_can_be_opened(evaluated: Path) -> None:
-    assert {path.name for path in evaluated.glob("*.png")} == {
-        "confusion_matrix.png",
-        "mistakes.png",
-        "calibration.png",
-    }
-    for path in evaluated.glob("*.png"):
+    pictures = list(evaluated.glob("*.png"))
+    assert {path.stem for path in pictures} == {"confusion_matrix", "mistakes", "calibration"}
+    for path in pictures:
         Image.open(path).verify()
 
 
-def test_evaluation_in_a_slurm_job_with_several_tasks_is_one_process(run: RunDirectory) -> None:
-    job = run_command(
-        *("-m", "fmnist.evaluate", f"run={run.path}", "split=val"),
-        SLURM_JOB_ID="1",
-        SLURM_JOB_NAME="job",
-        SLURM_NTASKS="2",
-    )
-    assert job.code == 0, job
-
-
-@pytest.fixture(scope="module")
-def last_on_val(run: RunDirectory) -> Path:
-    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last")
-    assert outcome.code == 0, outcome.err
-    assert (
-        "only 500 of 5000 images: the run limits the batches" in outcome.out
-    )  # experiment=smoke validates on two batches
-    return run.evaluation("last", "val")
-
-
-def test_other_splits_and_checkpoints_have_their_own_directories(run: RunDirectory, last_on_val: Path) -> None:
-    metrics = json.loads((last_on_val / "metrics.json").read_text())
+def test_last_checkpoint_on_validation_images_repeats_the_validation(
+    run: RunDirectory, train_set: ImageDataset
+) -> None:
+    # In a Slurm job with several tasks it is one process all the same.
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "2"}
+    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last", **slurm)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "only 500 of 5000 images: the run limits the batches" in outcome.out
+    directory = run.evaluation("last", "val")
     seen_in_training = checkpoint_io.read(run.last_checkpoint)["metrics"]
-    assert metrics == {name: pytest.approx(seen_in_training[name]) for name in ("val/loss", "val/acc")}
-    assert len(rows(last_on_val / "predictions.csv")) == 500
-
-
-def test_indices_of_validation_images_refer_to_the_official_file(last_on_val: Path, train_set: ImageDataset) -> None:
-    table = rows(last_on_val / "predictions.csv")
-    labels = train_set.labels[[int(row["index"]) for row in table]]
-    assert labels.tolist() == [int(row["true"]) for row in table]
+    assert read_metrics(directory) == {name: pytest.approx(seen_in_training[name]) for name in ("val/loss", "val/acc")}
+    table = pd.read_csv(directory / "predictions.csv")
+    assert len(table) == 500
+    assert train_set.labels[table["index"].tolist()].tolist() == table["true"].tolist()  # indices of the official file
 
 
 def test_test_time_augmentation_has_its_own_metrics_and_directory(run: RunDirectory, evaluated: Path) -> None:
-    plain = {path: path.read_bytes() for path in evaluated.iterdir()}
-    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "tta=flip_shift")
+    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "tta=flip_shift", "split=val")
     assert (outcome.code, outcome.err) == (0, "")
-    assert {path: path.read_bytes() for path in plain} == plain
-    directory = run.path / "evaluation/best-test-flip_shift"
-    assert {path.name for path in directory.iterdir()} == {path.name for path in plain}
-    metrics = json.loads((directory / "metrics.json").read_text())
-    assert set(metrics) == {"test/loss_tta_flip_shift", "test/acc_tta_flip_shift"}
-    assert "test set, best checkpoint, mean over variants of each image (tta=flip_shift): 10,000 images" in outcome.out
-    assert f"test/acc_tta_flip_shift {metrics['test/acc_tta_flip_shift']:.4f}" in outcome.out
-    assert str(directory) in outcome.out
-    true, probabilities = predictions(directory)
-    assert metrics["test/acc_tta_flip_shift"] == pytest.approx((probabilities.argmax(axis=1) == true).mean())
-    loss = -np.log(probabilities[range(10_000), true]).mean()
-    assert metrics["test/loss_tta_flip_shift"] == pytest.approx(loss, rel=1e-4)
-    assert (probabilities != predictions(evaluated)[1]).any()
+    assert "val set, best checkpoint, mean over variants of each image (tta=flip_shift): 500 images" in outcome.out
+    directory = run.path / "evaluation/best-val-flip_shift"
+    assert {path.name for path in directory.iterdir()} == {path.name for path in evaluated.iterdir()}
+    metrics = read_metrics(directory)
+    table = pd.read_csv(directory / "predictions.csv")
+    assert metrics == {
+        "val/acc_tta_flip_shift": pytest.approx((table["predicted"] == table["true"]).mean()),
+        "val/loss_tta_flip_shift": pytest.approx(
+            -np.log(table[[*CLASS_NAMES]].to_numpy()[range(500), table["true"]]).mean(), rel=1e-4
+        ),
+    }
+    assert f"val/acc_tta_flip_shift {metrics['val/acc_tta_flip_shift']:.4f}" in outcome.out
 
 
-@pytest.mark.parametrize(("split", "images"), [("test", 10_000), ("val", 50)])
+@pytest.mark.parametrize(("split", "val_size"), [("val", 50), ("train", 59_950)])
 def test_split_that_training_skipped_is_evaluated_completely(
-    split: str, images: int, untrained_run: RunDirectory
+    split: Literal["val", "train"], val_size: int, untrained_run: RunDirectory
 ) -> None:
     path = untrained_run.hydra / "config.yaml"
-    config = path.read_text().replace("val_size: 5000", "val_size: 50")
-    path.write_text(config.replace(f"limit_{split}_batches: null", f"limit_{split}_batches: 0"))
-    outcome = run_command("-m", "fmnist.evaluate", f"run={untrained_run.path}", f"split={split}")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert f"{split} set, best checkpoint: {images:,} images" in outcome.out
-    assert len(rows(untrained_run.evaluation("best", split) / "predictions.csv")) == images
+    config = path.read_text().replace("val_size: 5000", f"val_size: {val_size}")
+    path.write_text(config.replace("limit_val_batches: null", "limit_val_batches: 0"))
+    directory = evaluate(Options(untrained_run.path, split))
+    assert len(pd.read_csv(directory / "predictions.csv")) == 50
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run=none"], "no directory none"),
-        (["run={run}", "tta=flp"], "tta must be none or flip or shift or flip_shift, got 'flp'; did you mean 'flip'?"),
-        (["run={run}", "split=tset"], "split must be test or val or train, got 'tset'; did you mean 'test'?"),
-        (["run={run}", "data_dir={run}"], "data.data_dir: "),
-        ([], "run=<...> is missing: the run directory"),
-    ],
-)
-def test_mistakes_end_with_one_line(run: RunDirectory, arguments: list[str], message: str) -> None:
-    outcome = run_command("-m", "fmnist.evaluate", *(argument.format(run=run.path) for argument in arguments))
-    assert message in one_line(outcome)
+def test_mistake_ends_with_one_line(untrained_run: RunDirectory, tmp_path: Path) -> None:
+    outcome = run_command("-m", "fmnist.evaluate", f"run={tmp_path}/none", "split=val")
+    assert one_line(outcome).startswith(f"error: no directory {tmp_path}/none")
+    with pytest.raises(UserError, match=r"^data\.data_dir: "):
+        evaluate(Options(untrained_run.path, data_dir=tmp_path))
+    path = untrained_run.hydra / "config.yaml"
+    path.write_text(path.read_text().replace("val_size: 5000", "val_size: 0"))
+    with pytest.raises(UserError, match=r"^the run has no val split \(data\.val_size=0\)$"):
+        evaluate(Options(untrained_run.path, "val"))
 
 
-def test_help_lists_files_and_keys() -> None:
-    outcome = run_command("-m", "fmnist.evaluate", "--help")
-    assert outcome.code == 0
-    for text in ("predictions.csv", "split=       test, val or train (default: test)"):
-        assert text in outcome.out
-
-
-def predictions(evaluated: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """True classes [N] and probabilities [N, 10], as written."""
-    table = rows(evaluated / "predictions.csv")
-    true = np.array([int(row["true"]) for row in table])
-    return true, np.array([[float(row[name]) for name in CLASS_NAMES] for row in table])
-
-
-def events(run: RunDirectory) -> EventAccumulator:
+@pytest.fixture(scope="module")
+def log(run: RunDirectory) -> EventAccumulator:
+    """What the training's test wrote to TensorBoard."""
     accumulator = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
     accumulator.Reload()
     return accumulator
 
 
-def test_precision_recall_curves_match_scikit_learn(evaluated: Path, run: RunDirectory) -> None:
-    true, probabilities = predictions(evaluated)
-    log = events(run)
-    thresholds = np.arange(THRESHOLDS) / (THRESHOLDS - 1)
+def test_precision_recall_curves_match_scikit_learn(predictions: pd.DataFrame, log: EventAccumulator) -> None:
     for index, name in enumerate(CLASS_NAMES):
         (event,) = log.Tensors(f"test/{name.replace('/', ' or ')}")
-        *_, precision, recall = tensor_util.make_ndarray(event.tensor_proto)
-        for threshold, p, r in list(zip(thresholds, precision, recall, strict=True))[::9]:
-            predicted = probabilities[:, index] >= threshold
+        curves = tensor_util.make_ndarray(event.tensor_proto)
+        for threshold, p, r in list(zip(np.linspace(0, 1, THRESHOLDS), *curves[-2:], strict=True))[::21]:
+            predicted = predictions[name] >= threshold
             # A probability is rounded in the file and may fall on the other side of a threshold.
-            assert r == pytest.approx(sklearn.metrics.recall_score(true == index, predicted), abs=0.002)
+            assert r == pytest.approx(sklearn.metrics.recall_score(predictions["true"] == index, predicted), abs=0.002)
             if predicted.any():
-                assert p == pytest.approx(sklearn.metrics.precision_score(true == index, predicted), abs=0.005)
+                precision = sklearn.metrics.precision_score(predictions["true"] == index, predicted)
+                assert p == pytest.approx(precision, abs=0.005)
 
 
-def test_calibration_error_matches_numpy(evaluated: Path, run: RunDirectory) -> None:
-    true, probabilities = predictions(evaluated)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
-    number = np.ceil(confidence * CALIBRATION_BINS).astype(int)
-    error = sum(
-        (number == n).mean() * abs(right[number == n].mean() - confidence[number == n].mean()) for n in set(number)
-    )
-    (event,) = events(run).Scalars("test/calibration_error")
-    assert event.value == pytest.approx(error, abs=1e-4)
+def test_calibration_error_matches_numpy(predictions: pd.DataFrame, log: EventAccumulator) -> None:
+    confidence, right = predictions[[*CLASS_NAMES]].max(axis=1), predictions["predicted"] == predictions["true"]
+    bins = (right - confidence).groupby(np.ceil(confidence * CALIBRATION_BINS))
+    (event,) = log.Scalars("test/calibration_error")
+    assert event.value == pytest.approx(bins.sum().abs().sum() / len(predictions), abs=1e-4)
