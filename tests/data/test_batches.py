@@ -1,8 +1,9 @@
 """Batches: every sample once per epoch, in an order that depends on seed and epoch alone."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from fmnist.data.batches import SeededBatchSampler
@@ -21,6 +22,7 @@ def draw(sampler: SeededBatchSampler, epoch: int) -> list[Tensor]:
     return [batch.indices for batch in sampler]
 
 
+@settings(max_examples=50)
 @given(size=sizes, batch_size=sizes, seed=seeds, epoch=epochs)
 def test_every_index_comes_once_and_only_the_last_batch_is_short(
     size: int, batch_size: int, seed: int, epoch: int
@@ -33,6 +35,7 @@ def test_every_index_comes_once_and_only_the_last_batch_is_short(
     assert len(drawn) == len(sampler)
 
 
+@settings(max_examples=50)
 @given(seed=seeds, epoch=epochs)
 def test_order_depends_on_seed_and_epoch_only(seed: int, epoch: int) -> None:
     def sampler(seed: int) -> SeededBatchSampler:
@@ -59,10 +62,9 @@ def test_set_epoch_counts_until_the_first_batch_is_drawn() -> None:
 
 def test_every_sample_comes_first_equally_often() -> None:
     firsts = torch.zeros(10)
-    for epoch in range(5_000):
+    for epoch in range(2_000):
         firsts[draw(SeededBatchSampler(torch.arange(10), batch_size=1, seed=0), epoch)[0]] += 1
-    chi_squared = ((firsts - 500) ** 2 / 500).sum().item()
-    assert chi_squared < 27.9  # exceeded with probability 0.001 at 9 degrees of freedom
+    assert stats.chisquare(firsts).pvalue > 0.001
 
 
 def test_every_batch_of_every_epoch_has_its_own_generator() -> None:
@@ -72,9 +74,9 @@ def test_every_batch_of_every_epoch_has_its_own_generator() -> None:
         sampler.set_epoch(epoch)
         drawn |= {batch.generator(torch.device("cpu")).initial_seed() for batch in sampler}
     assert len(drawn) == 50
-    assert all(0 <= seed < 2**64 for seed in drawn)
 
 
+@settings(max_examples=50)
 @given(size=sizes, batches=st.integers(1, 50), world_size=world_sizes, seed=seeds, epoch=epochs)
 def test_processes_share_each_training_batch_evenly_and_leave_out_less_than_one_sample_each(
     size: int, batches: int, world_size: int, seed: int, epoch: int
@@ -89,6 +91,7 @@ def test_processes_share_each_training_batch_evenly_and_leave_out_less_than_one_
         assert len({len(batch) for batch in together}) == 1  # so that the mean gradient is the mean over samples
 
 
+@settings(max_examples=50)
 @given(size=sizes, batch_size=sizes, world_size=world_sizes, limit=st.none() | st.integers(1, 10))
 def test_processes_evaluate_each_sample_once_in_its_order(
     size: int, batch_size: int, world_size: int, limit: int | None
@@ -110,10 +113,12 @@ def test_processes_evaluate_each_sample_once_in_its_order(
         assert len(shards[0]) <= limit  # otherwise Lightning would cut off the rest
 
 
+@settings(max_examples=50)
 @given(seed=seeds, position=st.lists(epochs, max_size=3))
 def test_derived_seeds_differ_between_streams_and_positions(seed: int, position: list[int]) -> None:
     here = derive_seed(Stream.ORDER, seed, *position)
     assert here == derive_seed(Stream.ORDER, seed, *position)
-    assert here != derive_seed(Stream.TRAINING, seed, *position)
-    assert here != derive_seed(Stream.ORDER, seed + 1, *position)
+    others = [derive_seed(stream, seed, *position) for stream in list(Stream)[1:]]
+    assert len({here, *others, derive_seed(Stream.ORDER, seed + 1, *position)}) == 5
     assert 0 <= here < 2**64
+    assert list(Stream) == [0, 1, 2, 3]  # the committed runs were trained with these

@@ -1,23 +1,23 @@
 """The LightningDataModule: which images go where, and what its arguments may be."""
 
-import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fmnist.config.errors import UserError
+from fmnist.data import download, files
+from fmnist.data.augmentation import Flip
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
 
 pytestmark = pytest.mark.real_data
-
-
-def fingerprints(images: Tensor) -> list[bytes]:
-    return sorted(hashlib.sha256(image.numpy().tobytes()).digest() for image in images)
 
 
 def drawn(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
@@ -25,8 +25,8 @@ def drawn(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
-@pytest.fixture
-def data(official: Path) -> FashionMNIST:
+@pytest.fixture(scope="module")
+def prepared(official: Path) -> FashionMNIST:
     module = FashionMNIST(data_dir=str(official))
     module.prepare_data()
     module.setup("fit")
@@ -34,30 +34,33 @@ def data(official: Path) -> FashionMNIST:
     return module
 
 
+@pytest.fixture
+def data(prepared: FashionMNIST) -> Iterator[FashionMNIST]:
+    yield prepared
+    prepared.trainer = None
+    prepared.augmentations = ()
+
+
 def test_training_and_validation_images_together_are_the_official_60000(
     data: FashionMNIST, train_set: ImageDataset
 ) -> None:
+    def rows(images: Tensor, labels: Tensor) -> list[bytes]:
+        return sorted(map(bytes, np.column_stack([images.flatten(1), labels.byte()])))
+
     train, val = drawn(data.train_dataloader()), drawn(data.val_dataloader())
     assert len(train[1]) == 55_000
     assert val[1].bincount().tolist() == [500] * 10
-    assert fingerprints(torch.cat([train[0], val[0]])) == fingerprints(train_set.images)
+    both = (torch.cat(parts) for parts in zip(train, val, strict=True))
+    assert rows(*both) == rows(train_set.images, train_set.labels)
 
 
-def test_the_test_images_are_the_official_10000_in_their_order(data: FashionMNIST, test_set: ImageDataset) -> None:
+def test_test_images_are_the_official_10000_in_their_order(data: FashionMNIST, test_set: ImageDataset) -> None:
     images, labels = drawn(data.test_dataloader())
     assert torch.equal(images, test_set.images)
     assert torch.equal(labels, test_set.labels)
 
 
-def test_images_keep_their_labels(data: FashionMNIST, train_set: ImageDataset) -> None:
-    label_of = {
-        image.numpy().tobytes(): int(label) for image, label in zip(train_set.images, train_set.labels, strict=True)
-    }
-    for images, labels in data.train_dataloader():
-        assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
-
-
-def test_a_batch_is_raw_pixels_fetched_by_one_indexing_operation(
+def test_batch_is_raw_pixels_fetched_by_one_indexing_operation(
     data: FashionMNIST, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetches: list[object] = []
@@ -69,41 +72,88 @@ def test_a_batch_is_raw_pixels_fetched_by_one_indexing_operation(
 
     monkeypatch.setattr(ImageDataset, "__getitem__", noting_fetch)
     images, labels = next(iter(data.train_dataloader()))
-    assert images.dtype == torch.uint8
-    assert images.shape == (100, 1, 28, 28)
-    assert labels.dtype == torch.int64
-    assert labels.shape == (100,)
+    assert (images.dtype, images.shape) == (torch.uint8, (100, 1, 28, 28))
+    assert (labels.dtype, labels.shape) == (torch.int64, (100,))
     assert len(fetches) == 1
+    assert next(iter(data.val_dataloader()))[0].shape == (250, 1, 28, 28)
 
 
-def test_the_split_does_not_depend_on_the_runs_seed(official: Path) -> None:
-    indices = []
-    for seed in (0, 1):
-        module = FashionMNIST(data_dir=str(official), seed=seed)
-        module.setup("fit")
-        indices.append(module.val_indices)
-    assert torch.equal(*indices)
+def test_first_batch_is_shown_before_and_after_augmentation(data: FashionMNIST) -> None:
+    data.augmentations = [Flip()]
+    before, after, labels = data.first_batch()
+    mirrored = (before != after).flatten(1).any(dim=1)
+    assert 0 < mirrored.sum() < 100
+    assert torch.equal(before[mirrored].flip(3), after[mirrored])
+    assert torch.equal(labels, data.train_set[data.batch_indices(0, 0)][1])
 
 
-def test_without_validation_all_60000_are_for_training(official: Path) -> None:
+def test_batch_indices_are_those_of_the_epoch_and_batch(data: FashionMNIST) -> None:
+    loader = data.train_dataloader()
+    assert loader.sampler is not None
+    loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
+    third = [images for images, _ in loader][2]
+    assert torch.equal(data.train_set[data.batch_indices(2, 2)][0], third)
+
+
+def test_processes_share_batches_and_evaluation(data: FashionMNIST) -> None:
+    batch, first = next(iter(data.train_dataloader()))[0], data.first_batch()[0]
+    test_images = data.test_set.images
+    parts = []
+    for rank in range(2):
+        options = {"limit_val_batches": 1.0, "limit_test_batches": 3}
+        trainer: Any = SimpleNamespace(global_rank=rank, world_size=2, **options)
+        data.trainer = trainer
+        loaders = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+        parts.append([next(iter(loaders[0]))[0], data.first_batch()[0], *(drawn(loader)[0] for loader in loaders[1:])])
+    together = [torch.cat(several) for several in zip(*parts, strict=True)]
+    expected = batch, first, data.train_set.images[data.val_indices], test_images[: 3 * 250]
+    for one, other in zip(together, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_remainder_that_processes_leave_out_is_logged(official: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    module = FashionMNIST(data_dir=str(official), val_size=1)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(global_rank=0, world_size=8, strategy=strategy)
+    module.trainer = trainer
+    module.setup("fit")
+    assert f"data: 59999 training and 1 validation images from {official}" in caplog.text
+    assert "each epoch leaves out 7 images" in caplog.text
+
+
+def test_split_does_not_depend_on_the_runs_seed(data: FashionMNIST, official: Path) -> None:
+    module = FashionMNIST(data_dir=str(official), seed=1)
+    module.setup("fit")
+    assert torch.equal(module.val_indices, data.val_indices)
+
+
+def test_without_validation_all_60000_are_for_training(official: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     module = FashionMNIST(data_dir=str(official), val_size=0)
     module.setup("fit")
     assert len(module.train_indices) == 60_000
     assert module.val_dataloader() == []
+    assert "leaves out" not in caplog.text
 
 
-def test_a_given_directory_is_the_only_source(official: Path, tmp_path: Path) -> None:
-    for path in official.glob("*ubyte"):
-        (tmp_path / path.name).symlink_to(path)
+def test_given_directory_is_the_only_source(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in files.SHA256:
+        (tmp_path / name).symlink_to(official / name)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not the file")
+    fetched: list[Path] = []
+    monkeypatch.setattr(download, "fetch", fetched.append)
     module = FashionMNIST(data_dir=str(tmp_path))
-    module.prepare_data()  # fetches nothing, although the cache is full
+    module.prepare_data()
     with pytest.raises(UserError, match=str(tmp_path / "train-labels-idx1-ubyte")):
         module.setup("fit")
+    assert fetched == []
+    FashionMNIST().prepare_data()
+    assert fetched == [download.CACHE]
 
 
-def test_the_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(official.parent))
     assert FashionMNIST(data_dir=f"~/{official.name}").directory == official
 
@@ -112,18 +162,21 @@ def test_the_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatc
     ("argument", "value", "constraint"),
     [
         ("batch_size", 0, "at least 1"),
-        ("batch_size", -1, "at least 1"),
         ("eval_batch_size", 0, "at least 1"),
         ("val_size", -1, "from 0 to 59999"),
         ("val_size", 60_000, "from 0 to 59999"),
         ("val_seed", -1, "at least 0"),
         ("seed", -1, "at least 0"),
-        ("data_dir", "/nowhere", "does not exist"),
+        ("data_dir", "/nowhere", "/nowhere does not exist"),
     ],
 )
-def test_an_argument_out_of_range_is_named_with_constraint_and_value(
+def test_argument_out_of_range_is_named_with_constraint_and_value(
     argument: str, value: int | str, constraint: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"^{argument}.* {constraint}") as error:
         FashionMNIST(**{argument: value})  # type: ignore[arg-type]
     assert str(value) in str(error.value)
+
+
+def test_smallest_arguments_are_accepted() -> None:
+    FashionMNIST(batch_size=1, eval_batch_size=1, val_size=59_999, val_seed=0, seed=0)

@@ -1,6 +1,7 @@
 """An ensemble: each network has its part of a batch while training, and all of them answer together."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,36 +18,29 @@ from fmnist.networks.cnn import CNN
 from fmnist.networks.ensemble import Ensemble
 from fmnist.networks.residual import ResidualCNN
 from tests.conftest import export_difference
-
-
-def images(count: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+from tests.networks.test_residual import images
 
 
 @settings(deadline=None, max_examples=20)
 @given(size=st.integers(1, 4), count=st.integers(1, 9))
 def test_while_training_each_network_has_its_part_of_the_batch(size: int, count: int) -> None:
-    ensemble = Ensemble(CNN() for _ in range(size))
-    batch = images(count)
+    ensemble, batch = Ensemble(CNN() for _ in range(size)), images(count)
     logits = ensemble(batch)
     if count < size:
-        expected = np.mean([network(batch).detach().numpy() for network in ensemble.networks], axis=0)
-        np.testing.assert_allclose(logits.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(logits, sum(network(batch) for network in ensemble.networks) / size)
         return
-    parts = np.array_split(np.arange(count), size)
-    for network, part in zip(ensemble.networks, parts, strict=True):
+    for network, part in zip(ensemble.networks, np.array_split(np.arange(count), size), strict=True):
         torch.testing.assert_close(logits[part], network(batch[part]))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("count", [1, 3, 4])
 def test_each_network_learns_from_each_batch_as_ddp_requires(count: int) -> None:
     ensemble = Ensemble(CNN() for _ in range(3))
     F.cross_entropy(ensemble(images(count)), torch.zeros(count, dtype=torch.long)).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in ensemble.parameters())
 
 
-def test_a_network_gets_the_gradients_of_its_part_alone_by_its_share_of_the_loss() -> None:
+def test_network_gets_the_gradients_of_its_part_scaled_by_its_share_of_the_loss() -> None:
     torch.manual_seed(0)
     ensemble = Ensemble(CNN() for _ in range(2))
     batch, labels = images(6), torch.arange(6)
@@ -58,18 +52,14 @@ def test_a_network_gets_the_gradients_of_its_part_alone_by_its_share_of_the_loss
             torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_the_answer_is_the_mean_of_the_probabilities() -> None:
-    torch.manual_seed(0)
+def test_answer_is_the_log_of_the_mean_probabilities() -> None:
     ensemble = Ensemble(CNN() for _ in range(3)).eval()
     batch = images(20)
-    expected = np.mean(
-        [network(batch).double().softmax(dim=1).detach().numpy() for network in ensemble.networks], axis=0
-    )
-    np.testing.assert_allclose(ensemble(batch).softmax(dim=1).detach().numpy(), expected, rtol=1e-5)
-    np.testing.assert_allclose(ensemble(batch).exp().detach().numpy(), expected, rtol=1e-5)
+    expected = torch.stack([network(batch).softmax(dim=1) for network in ensemble.networks]).mean(dim=0)
+    torch.testing.assert_close(ensemble(batch).exp(), expected)
 
 
-def test_the_most_certain_logits_stay_finite() -> None:
+def test_most_certain_logits_stay_finite() -> None:
     class Certain(nn.Module):
         def forward(self, batch: Tensor) -> Tensor:
             return torch.tensor([[1e4, 0.0, -1e4]]).expand(len(batch), 3)
@@ -77,7 +67,7 @@ def test_the_most_certain_logits_stay_finite() -> None:
     assert Ensemble([Certain(), Certain()]).eval()(images(2)).isfinite().all()
 
 
-def test_the_networks_of_a_run_begin_differently(composed: Callable[..., DictConfig]) -> None:
+def test_networks_of_a_run_begin_differently(composed: Callable[..., DictConfig]) -> None:
     network = build.classifier(composed("ensemble=3")).network
     assert isinstance(network, Ensemble)
     first = [next(each.parameters()) for each in network.networks]
@@ -86,7 +76,9 @@ def test_the_networks_of_a_run_begin_differently(composed: Callable[..., DictCon
 
 
 @pytest.mark.parametrize("kind", export_formats.FORMATS)
-def test_an_exported_one_says_the_same_for_any_batch_size(kind: str) -> None:
+def test_exported_networks_say_the_same_for_any_batch_size(kind: str) -> None:
+    """An ensemble of all kinds of residual network: with a learned and a fixed stem, slow and quick, with dropout."""
     torch.manual_seed(0)
-    network = Ensemble([ResidualCNN(widths=[8, 8]), ResidualCNN(widths=[8, 8])])
+    kinds: list[dict[str, Any]] = [{"dropout": 0.2}, {"stem_stride": 2}, {"fixed_stem": True}]
+    network = Ensemble(ResidualCNN(widths=[8, 8], **options) for options in kinds)
     assert export_difference(network, kind, images(350)) < 1e-5
