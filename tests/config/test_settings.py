@@ -1,0 +1,96 @@
+"""The top level of a configuration: its groups, its plain settings and the monitored metric."""
+
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from fmnist.config import settings
+from fmnist.config.errors import UserError
+from fmnist.config.monitor import monitored, score
+from fmnist.config.settings import GROUPS
+from tests.conftest import ROOT
+
+
+def configuration(**changes: object) -> DictConfig:
+    """The top level of conf/train.yaml, with almost empty groups."""
+    groups: dict[str, Any] = {group: {} for group in GROUPS} | {
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01}
+    }
+    defaults: Any = OmegaConf.load(ROOT / "conf/train.yaml")
+    del defaults["defaults"], defaults["hydra"]
+    return OmegaConf.create({**groups, **defaults, **changes})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", "abc", "seed must be a whole number, got 'abc'"),
+        ("seed", -1, "seed must be from 0 to 4294967295, got -1"),
+        ("seed", 4294967296, "seed must be from 0 to 4294967295, got 4294967296"),
+        ("threads", 1.5, "threads must be a whole number or null, got 1.5"),
+        ("threads", 0, "threads must be at least 1, got 0"),
+        ("compile", "fast", "compile must be default or reduce-overhead or max-autotune or null, got 'fast'"),
+        ("label_smoothing", None, "label_smoothing must be a number, got None"),
+        ("label_smoothing", 1, "label_smoothing must be at least 0 and below 1, got 1"),
+        ("label_smoothing", -0.1, "label_smoothing must be at least 0 and below 1, got -0.1"),
+        ("label_smoothing", float("nan"), "label_smoothing must be at least 0 and below 1, got nan"),
+        ("ensemble", 2.5, "ensemble must be a whole number, got 2.5"),
+        ("ensemble", 0, "ensemble must be at least 1 network, got 0"),
+        ("test", "maybe", "test must be true or false, got 'maybe'"),
+        ("max_jobs", None, "max_jobs must be a whole number, got None"),
+        (
+            *("monitor", {"metric": "val/accc", "mode": "max"}),
+            "monitor.metric must be val/acc or val/loss or train/acc or train/loss, got 'val/accc'; "
+            "did you mean 'val/acc'?",
+        ),
+        ("monitor", {"metric": "val/acc", "mode": "up"}, "monitor.mode must be max or min, got 'up'"),
+        *(
+            ("trust", value, f"trust must be a list of names of packages, such as [timm], got {value!r}")
+            for value in ("timm", [1], [""], ["timm.models"], {"a": 1}, None)
+        ),
+        ("lr", 0.1, "unknown configuration key 'lr'; did you mean 'optimizer.lr'?"),
+    ],
+)
+def test_wrong_setting_is_rejected(key: str, value: object, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        settings.check(configuration(**{key: value}))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 4294967295, "threads": 1, "compile": "reduce-overhead", "label_smoothing": 0.99, "ensemble": 9},
+        {"trust": ["timm", "mine"], "test": False, "monitor": {"metric": "train/loss", "mode": "min"}},
+    ],
+)
+def test_right_settings_are_accepted(changes: dict[str, object]) -> None:
+    config = configuration(**changes)
+    settings.check(config)
+    assert settings.trusted(config) == config.trust
+
+
+def test_missing_keys_are_named() -> None:
+    config = configuration()
+    del config["ensemble"], config["model"]
+    with pytest.raises(UserError, match=r"^the configuration lacks model, ensemble; is it from another version"):
+        settings.check(config)
+
+
+@pytest.mark.parametrize(
+    ("metric", "val_size", "limit", "expected"),
+    [
+        ("val/acc", 1, None, "val/acc"),
+        ("val/acc", 0, None, None),
+        ("val/acc", 1, 0, None),
+        ("train/loss", 0, 0, "train/loss"),
+    ],
+)
+def test_runs_are_ranked_by_a_metric_that_they_have(
+    metric: str, val_size: int, limit: int | None, expected: str | None
+) -> None:
+    sizes = {"data": {"val_size": val_size}, "trainer": {"limit_val_batches": limit}}
+    config = configuration(monitor={"metric": metric, "mode": "max"}, **sizes)
+    assert monitored(config) == expected
+    assert score(config) == ((expected, "max") if expected else ("train/loss", "min"))
