@@ -4,16 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import accuracy_figure, ladder
-from benchmarks.measure import KEPT
 from fmnist.config.errors import UserError
 from fmnist.sweeps.measurement import Measurement, Summary, summaries
-
-Composed = Callable[..., DictConfig]
-KEPT_RUNS = [Measurement.read(path) for path in sorted(KEPT.glob("*.json"))]
 
 
 def measurement(name: str, seed: int, acc: float, **changes: Any) -> Measurement:
@@ -34,28 +31,22 @@ def found(*measurements: Measurement) -> dict[str, Summary]:
     return {summary.recipe[0].partition("=")[2]: summary for summary in summaries(measurements)}
 
 
-def test_record_holds_if_the_mean_of_five_runs_reaches_it() -> None:
-    def first_cell(*accuracies: float) -> str:
-        runs = (measurement("record_92", seed, acc) for seed, acc in enumerate(accuracies))
-        _, row = ladder.records(found(*runs))
-        return row[0]
-
-    assert first_cell(0.92, 0.93, 0.91, 0.92, 0.92) == "92 %"
-    assert first_cell(0.92, 0.93, 0.91, 0.92, 0.9199) == "(92 %: not reached)"
-    assert first_cell(0.93, 0.93, 0.93, 0.93) == "(92 %: not reached)"
-
-
-def test_record_has_seconds_floor_epochs_and_recipe() -> None:
-    header, row = ladder.records(found(*(measurement("record_90", seed, 0.9) for seed in range(5))))
-    assert dict(zip(header, row, strict=True)) == {
-        "test accuracy": "90 %",
-        "seconds": "10.0",
-        "floor epochs": "5.0",
-        "mean ± sd": "90.00 ± 0.00",
-        "runs": "5",
-        "parameters": "1,000",
-        "recipe": "`experiment=record_90`",
-    }
+@pytest.mark.parametrize(
+    ("accuracies", "goal"),
+    [
+        ([0.92, 0.93, 0.91, 0.92, 0.92], "92 %"),
+        ([0.92, 0.93, 0.91, 0.92, 0.9199], "(92 %: not reached)"),
+        ([0.93, 0.93, 0.93, 0.93], "(92 %: not reached)"),
+    ],
+)
+def test_record_holds_if_the_mean_of_five_runs_reaches_it(accuracies: list[float], goal: str) -> None:
+    runs = (measurement("record_92", seed, acc) for seed, acc in enumerate(accuracies))
+    header, row = ladder.records(found(*runs))
+    assert row[0] == goal
+    cells = dict(zip(header, row, strict=True))
+    assert [cells[name] for name in ("seconds", "floor epochs", "runs")] == ["10.0", "5.0", str(len(accuracies))]
+    assert [cells[name] for name in ("parameters", "recipe")] == ["1,000", "`experiment=record_92`"]
+    assert cells["mean ± sd"] == f"{100 * np.mean(accuracies):.2f} ± {100 * np.std(accuracies, ddof=1):.2f}"
 
 
 def test_ladder_keeps_its_order_of_experiments() -> None:
@@ -65,27 +56,19 @@ def test_ladder_keeps_its_order_of_experiments() -> None:
     assert [dict(zip(header, row, strict=True))["floor epochs"] for row in rows] == ["5", "0"]
 
 
-def test_runs_of_two_versions_of_an_experiment_are_rejected(tmp_path: Path) -> None:
-    measurement("small", 0, 0.93).write(tmp_path / "small-seed0.json")
-    measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(tmp_path / "small-seed1.json")
-    message = "the runs of experiment=small have different configurations: seeds 0, and seeds 1"
-    with pytest.raises(UserError, match=message):
-        ladder.measured([tmp_path])
-
-
-def test_new_runs_that_do_not_match_the_kept_ones_stay_where_they_are(
+def test_new_runs_that_do_not_match_the_kept_ones_are_rejected_and_stay_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, new = tmp_path / "kept", tmp_path / "new"
-    for name, path in (("KEPT", kept), ("NEW", new)):
-        path.mkdir()
-        monkeypatch.setattr(ladder, name, path)
-    measurement("small", 0, 0.93).write(kept / "small-seed0.json")
-    measurement("small", 1, 0.93, configuration={"data": {}, "epochs": 2}).write(new / "small-seed1.json")
-    with pytest.raises(UserError, match="have different configurations"):
+    for name, seed, configuration in (("KEPT", 0, {"data": {}}), ("NEW", 1, {"data": {}, "epochs": 2})):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(ladder, name, tmp_path / name)
+        run = measurement("small", seed, 0.93, configuration=configuration)
+        run.write(tmp_path / name / f"small-seed{seed}.json")
+    message = "the runs of experiment=small have different configurations: seeds 0, and seeds 1"
+    with pytest.raises(UserError, match=message):
         ladder.main()
-    assert [path.name for path in kept.iterdir()] == ["small-seed0.json"]
-    assert [path.name for path in new.iterdir()] == ["small-seed1.json"]
+    assert (tmp_path / "KEPT/small-seed0.json").is_file()
+    assert (tmp_path / "NEW/small-seed1.json").is_file()
 
 
 def test_comment_in_an_experiment_file_has_the_measured_results() -> None:
@@ -101,15 +84,17 @@ def test_documents_match_the_kept_runs() -> None:
         assert path.read_text() == text, f"{path.name} differs from the kept runs: make ladder"
 
 
-@pytest.mark.parametrize("run", KEPT_RUNS, ids=lambda run: f"{run.recipe[0]}-{run.seed}")
-def test_kept_run_has_the_configuration_of_its_experiment(run: Measurement, composed: Composed) -> None:
-    assert run.configuration == OmegaConf.to_container(composed(*run.recipe, f"seed={run.seed}"), resolve=True)
-
-
-def test_kept_runs_come_from_clean_commits_and_no_seed_is_missing() -> None:
-    assert not any(run.manifest["dirty"] for run in KEPT_RUNS)
-    for summary in ladder.measured().values():
-        assert [run.seed for run in summary.runs] == list(range(len(summary.runs)))
+@pytest.mark.parametrize("summary", ladder.measured().values(), ids=lambda summary: summary.recipe[0])
+def test_kept_runs_have_the_configuration_of_their_experiment(
+    summary: Summary, composed: Callable[..., DictConfig]
+) -> None:
+    """All seeds without a gap, from clean commits."""
+    config = composed(*summary.recipe)
+    for seed, run in enumerate(summary.runs):
+        config.seed = seed
+        assert run.seed == seed
+        assert run.configuration == OmegaConf.to_container(config, resolve=True)
+        assert not run.manifest["dirty"]
 
 
 def test_figure_shows_every_experiment_and_every_published_result() -> None:

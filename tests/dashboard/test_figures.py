@@ -1,14 +1,16 @@
-"""Confusion matrix and reliability diagram."""
+"""Confusion matrix, reliability diagram, and grids of small images."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
-from fmnist.dashboard import figures
+from fmnist.dashboard import figures, image_grids
 from fmnist.data.files import CLASS_NAMES
-from fmnist.training.evaluation import Calibration
+from fmnist.training.evaluation import Calibration, Evaluation
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
@@ -17,33 +19,23 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
     cells: dict[tuple[int, int], list[str]] = {}
     for text in axes.texts:
         x, y = text.get_position()
-        cells.setdefault((round(y), round(x)), []).append(text.get_text())
+        cells.setdefault((round(y), round(x)), []).append(f"{text.get_text()} {text.get_color()}")
     # Rows are true classes, from top to bottom; cells without a prediction stay empty.
     assert cells == {
-        (0, 0): ["8", "80%"],
-        (0, 1): ["2", "20%"],
-        (1, 0): ["1", "0.1%"],
-        (1, 1): ["998", "100%"],
-        (1, 2): ["1", "0.1%"],
+        (0, 0): ["8 white", "80% white"],
+        (0, 1): ["2 black", "20% black"],
+        (1, 0): ["1 black", "0.1% black"],
+        (1, 1): ["998 white", "100% white"],
+        (1, 2): ["1 black", "0.1% black"],
     }
-    assert axes.get_ylabel() == "true class"
-    assert axes.get_xlabel() == "predicted class"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.8, 0.2, 0], [0.001, 0.998, 0.001], [0, 0, 0]])
+    assert axes.images[0].get_clim() == (0, 1)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["a", "b", "c"]
     assert axes.yaxis_inverted()
     assert axes.get_title(loc="right") == "a title"
-
-
-def test_colours_show_the_share_of_the_true_class() -> None:
-    (axes,) = figures.confusion_matrix(np.array([[1, 1], [500, 500]]), ["a", "b"], title="").axes
-    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.5, 0.5], [0.5, 0.5]])
-
-
-def test_figures_do_not_accumulate_in_pyplot() -> None:
-    import matplotlib.pyplot as plt
-
-    figures.confusion_matrix(np.eye(3, dtype=np.int64), ["a", "b", "c"], title="")
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == []  # figures do not accumulate
 
 
 def test_reliability_bars_are_the_accuracies_of_the_bins() -> None:
@@ -55,23 +47,24 @@ def test_reliability_bars_are_the_accuracies_of_the_bins() -> None:
         error=0.0714,
     )
     upper, lower = figures.reliability(calibration, title="test set").axes
-    bars = [(bar.get_x(), bar.get_height()) for bar in upper.patches if isinstance(bar, Rectangle)]
-    np.testing.assert_allclose(bars, [(5 / 15, 0.25), (14 / 15, 0.9)], rtol=1e-6)
-    shares = [bar.get_height() for bar in lower.patches if isinstance(bar, Rectangle)]
-    np.testing.assert_allclose(shares, [4 / 14, 10 / 14])
+    for axes, heights in ((upper, [0.25, 0.9]), (lower, [4 / 14, 10 / 14])):
+        bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in axes.patches if isinstance(bar, Rectangle)]
+        expected = [(left / 15, 1 / 15, height) for left, height in zip((5, 14), heights, strict=True)]
+        np.testing.assert_allclose(bars, expected, rtol=1e-6)
+    diagonal, means = upper.lines
+    assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
+    np.testing.assert_allclose(means.get_xydata(), [(0.35, 0.25), (0.96, 0.9)], rtol=1e-6)
+    assert upper.get_xlim() == upper.get_ylim() == (0, 1)
     assert upper.get_title(loc="right") == "test set:\nexpected calibration error 7.14%"
 
 
-@pytest.mark.parametrize("length", [10, 40, 80, 120])
+@pytest.mark.parametrize("length", [10, 120])
 def test_long_title_fits_and_covers_nothing(length: int) -> None:
-    one = torch.ones(1)
+    one, title = torch.ones(1), ("abcdefghij" * 12)[:length]
     calibration = Calibration(number=torch.tensor([1]), confidence=one, accuracy=one, count=one, error=0.1)
-    title = "".join("abcdefghij"[number % 10] for number in range(length))
-    matrix = figures.confusion_matrix(np.eye(10, dtype=int), CLASS_NAMES, title=title)
     reliability = figures.reliability(calibration, title=title)
-    for figure in (matrix, reliability):
-        renderer = FigureCanvasAgg(figure).get_renderer()
-        box = figure.axes[0]._right_title.get_window_extent(renderer)  # type: ignore[attr-defined]
+    for figure in (figures.confusion_matrix(np.eye(10, dtype=int), CLASS_NAMES, title=title), reliability):
+        box = figure.axes[0]._right_title.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[attr-defined]
         assert box.x0 >= 0
         assert box.y1 <= figure.bbox.y1
     axes = reliability.axes[0]
@@ -80,3 +73,57 @@ def test_long_title_fits_and_covers_nothing(length: int) -> None:
     box = legend.get_window_extent(FigureCanvasAgg(reliability).get_renderer())
     assert box.y0 >= axes.get_window_extent().y1 - 5  # a bar may be anywhere
     assert box.x0 >= 0
+
+
+def grey(*values: int, width: int = 28) -> NDArray[np.uint8]:
+    return np.stack([np.full((28, width), value, np.uint8) for value in values])
+
+
+def test_gallery_shows_each_image_with_its_caption_on_one_scale_of_grey() -> None:
+    pictures, captions = grey(0, 100, 255, 7, 9), [f"taken for {i}\nis {i}" for i in range(5)]
+    axes = image_grids.gallery(pictures, captions, title="a title").axes
+    assert len(axes) == 8  # two rows of four
+    for picture, caption, cell in zip(pictures, captions, axes, strict=False):
+        np.testing.assert_array_equal(cell.images[0].get_array(), picture)
+        assert cell.images[0].get_clim() == (0, 255)
+        assert cell.get_xlabel() == caption
+    assert all(not cell.images for cell in axes[5:])
+    assert image_grids.gallery(pictures[:0], [], title="no mistakes").get_suptitle() == "no mistakes"
+
+
+def test_gallery_makes_room_for_longer_captions_and_wider_images() -> None:
+    def height(width: int, caption: str) -> float:
+        pictures = grey(1, 2, 3, width=width)
+        return image_grids.gallery(pictures, [caption] * 3, title="", columns=2).get_figheight()
+
+    # A title of 0.42 inches, two rows, a margin of 0.05; 1.5 inches for a square image, 0.18 for each line.
+    assert height(28, "a\nb") == pytest.approx(0.42 + 2 * (1.5 + 0.1 + 2 * 0.18) + 0.05)
+    assert height(56, "a\nb\nc\nd") == pytest.approx(0.42 + 2 * (0.75 + 0.1 + 4 * 0.18) + 0.05)
+
+
+def test_side_by_side_joins_images_with_a_white_gap() -> None:
+    joined = image_grids.side_by_side(grey(10, 10), grey(20, 20))
+    np.testing.assert_array_equal(joined[0, 0], [10] * 28 + [255] * 2 + [20] * 28)
+    assert joined.shape == (2, 28, 58)
+
+
+def test_mistakes_show_the_most_confident_first() -> None:
+    logits = torch.tensor([[0.0, 2.0], [0.0, 9.0], [0.0, 1.0], [3.0, 0.0]])
+    pictures = torch.from_numpy(grey(0, 1, 2, 3))[:, None]
+    evaluation = Evaluation(pictures, torch.tensor([0, 1, 0, 1]), logits, torch.arange(4))  # all but the second wrong
+    figure = image_grids.mistakes(evaluation, ["Coat", "Bag"], count=2, subject="test set")
+    assert len(figure.axes) == 4
+    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["Coat 95%\nis Bag", "Bag 88%\nis Coat"]
+    assert [int(np.asarray(axes.images[0].get_array())[0, 0]) for axes in figure.axes[:2]] == [3, 0]
+    assert figure.get_suptitle() == "test set: the 2 most confident of 3 mistakes"
+
+
+def test_kernels_share_one_scale_with_white_at_zero() -> None:
+    weights = np.array([[[0.5, -2.0]], [[1.0, 0.0]]], np.float32)
+    figure = image_grids.kernels(weights, title="conv1")
+    for kernel, cell in zip(weights, figure.axes, strict=False):
+        np.testing.assert_array_equal(cell.images[0].get_array(), kernel)
+        assert cell.images[0].get_clim() == (-2, 2)
+    assert figure.get_suptitle() == "conv1 (blue -2.00, white 0, red 2.00)"
+    axes = [len(image_grids.kernels(np.ones((count, 1, 1), np.float32), title="").axes) for count in (17, 65)]
+    assert axes == [24, 64]  # rows of 8; at most 64 kernels

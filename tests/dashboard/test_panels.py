@@ -113,11 +113,6 @@ def test_embedding_has_features_classes_and_images() -> None:
     ]
     torch.testing.assert_close(kwargs["label_img"], images(300)[:280] / 255)
     assert (kwargs["tag"], kwargs["global_step"]) == ("features", 7)
-
-
-def test_features_leave_no_hook_and_need_a_linear_layer() -> None:
-    network = CNN().eval()
-    features(network, images(3))
     assert not network.out._forward_pre_hooks
     with pytest.raises(ValueError, match="no linear layer"):
         features(nn.Conv2d(1, 1, 1), images(3).float())

@@ -1,7 +1,7 @@
 """The LightningDataModule: which images go where, and what its arguments may be."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,19 +26,11 @@ def drawn(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def prepared(official: Path) -> FashionMNIST:
+def data(official: Path) -> FashionMNIST:
     module = FashionMNIST(data_dir=str(official))
-    module.prepare_data()
     module.setup("fit")
     module.setup("test")
     return module
-
-
-@pytest.fixture
-def data(prepared: FashionMNIST) -> Iterator[FashionMNIST]:
-    yield prepared
-    prepared.trainer = None
-    prepared.augmentations = ()
 
 
 def test_training_and_validation_images_together_are_the_official_60000(
@@ -65,12 +57,7 @@ def test_batch_is_raw_pixels_fetched_by_one_indexing_operation(
 ) -> None:
     fetches: list[object] = []
     fetch = ImageDataset.__getitem__
-
-    def noting_fetch(dataset: ImageDataset, index: Tensor) -> tuple[Tensor, Tensor]:
-        fetches.append(index)
-        return fetch(dataset, index)
-
-    monkeypatch.setattr(ImageDataset, "__getitem__", noting_fetch)
+    monkeypatch.setattr(ImageDataset, "__getitem__", lambda *args: fetches.append(args) or fetch(*args))
     images, labels = next(iter(data.train_dataloader()))
     assert (images.dtype, images.shape) == (torch.uint8, (100, 1, 28, 28))
     assert (labels.dtype, labels.shape) == (torch.int64, (100,))
@@ -78,8 +65,10 @@ def test_batch_is_raw_pixels_fetched_by_one_indexing_operation(
     assert next(iter(data.val_dataloader()))[0].shape == (250, 1, 28, 28)
 
 
-def test_first_batch_is_shown_before_and_after_augmentation(data: FashionMNIST) -> None:
-    data.augmentations = [Flip()]
+def test_first_batch_is_shown_before_and_after_augmentation(
+    data: FashionMNIST, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "augmentations", [Flip()])
     before, after, labels = data.first_batch()
     mirrored = (before != after).flatten(1).any(dim=1)
     assert 0 < mirrored.sum() < 100
@@ -88,38 +77,43 @@ def test_first_batch_is_shown_before_and_after_augmentation(data: FashionMNIST) 
 
 
 def test_batch_indices_are_those_of_the_epoch_and_batch(data: FashionMNIST) -> None:
-    loader = data.train_dataloader()
-    assert loader.sampler is not None
-    loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
-    third = [images for images, _ in loader][2]
-    assert torch.equal(data.train_set[data.batch_indices(2, 2)][0], third)
+    loader: Any = data.train_dataloader()
+    loader.sampler.set_epoch(2)
+    third = [labels for _, labels in loader][2]
+    assert torch.equal(data.train_set[data.batch_indices(2, 2)][1], third)
 
 
-def test_processes_share_batches_and_evaluation(data: FashionMNIST) -> None:
-    batch, first = next(iter(data.train_dataloader()))[0], data.first_batch()[0]
-    test_images = data.test_set.images
-    parts = []
+def test_processes_share_batches_and_evaluation(data: FashionMNIST, monkeypatch: pytest.MonkeyPatch) -> None:
+    def images() -> list[Tensor]:
+        parts = next(iter(data.train_dataloader())), data.first_batch(), drawn(data.val_dataloader())
+        return [*(part[0] for part in parts), drawn(data.test_dataloader())[0]]
+
+    *expected, test_images = images()
+    limits, shares = {"limit_val_batches": 1.0, "limit_test_batches": 3}, []
     for rank in range(2):
-        options = {"limit_val_batches": 1.0, "limit_test_batches": 3}
-        trainer: Any = SimpleNamespace(global_rank=rank, world_size=2, **options)
-        data.trainer = trainer
-        loaders = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
-        parts.append([next(iter(loaders[0]))[0], data.first_batch()[0], *(drawn(loader)[0] for loader in loaders[1:])])
-    together = [torch.cat(several) for several in zip(*parts, strict=True)]
-    expected = batch, first, data.train_set.images[data.val_indices], test_images[: 3 * 250]
-    for one, other in zip(together, expected, strict=True):
-        assert torch.equal(one, other)
+        monkeypatch.setattr(data, "trainer", SimpleNamespace(global_rank=rank, world_size=2, **limits))
+        shares.append(images())
+    together = [torch.cat(several) for several in zip(*shares, strict=True)]
+    assert all(map(torch.equal, together, [*expected, test_images[: 3 * 250]]))
 
 
-def test_remainder_that_processes_leave_out_is_logged(official: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("val_size", "message"),
+    [
+        (0, "data: 60000 training and 0 validation images from {}"),
+        (59_999, "data: each epoch leaves out 1 images, so that all processes have equally many"),
+    ],
+)
+def test_numbers_of_images_are_logged(
+    val_size: int, message: str, official: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    module = FashionMNIST(data_dir=str(official), val_size=1)
+    module: Any = FashionMNIST(data_dir=str(official), val_size=val_size, batch_size=1, eval_batch_size=1)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    trainer: Any = SimpleNamespace(global_rank=0, world_size=8, strategy=strategy)
-    module.trainer = trainer
+    module.trainer = SimpleNamespace(global_rank=0, world_size=8, strategy=strategy)
     module.setup("fit")
-    assert f"data: 59999 training and 1 validation images from {official}" in caplog.text
-    assert "each epoch leaves out 7 images" in caplog.text
+    assert caplog.messages[-1] == message.format(official)
+    assert val_size or module.val_dataloader() == []
 
 
 def test_split_does_not_depend_on_the_runs_seed(data: FashionMNIST, official: Path) -> None:
@@ -128,29 +122,20 @@ def test_split_does_not_depend_on_the_runs_seed(data: FashionMNIST, official: Pa
     assert torch.equal(module.val_indices, data.val_indices)
 
 
-def test_without_validation_all_60000_are_for_training(official: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    module = FashionMNIST(data_dir=str(official), val_size=0)
-    module.setup("fit")
-    assert len(module.train_indices) == 60_000
-    assert module.val_dataloader() == []
-    assert "leaves out" not in caplog.text
-
-
 def test_given_directory_is_the_only_source(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in files.SHA256:
         (tmp_path / name).symlink_to(official / name)
-    (tmp_path / "train-labels-idx1-ubyte").unlink()
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not the file")
+    damaged = tmp_path / "train-labels-idx1-ubyte"
+    damaged.unlink()
+    damaged.write_bytes(b"not the file")
     fetched: list[Path] = []
     monkeypatch.setattr(download, "fetch", fetched.append)
     module = FashionMNIST(data_dir=str(tmp_path))
-    module.prepare_data()
-    with pytest.raises(UserError, match=str(tmp_path / "train-labels-idx1-ubyte")):
+    for each in (module, FashionMNIST()):
+        each.prepare_data()
+    assert fetched == [download.CACHE]  # by the one without a directory
+    with pytest.raises(UserError, match=str(damaged)):
         module.setup("fit")
-    assert fetched == []
-    FashionMNIST().prepare_data()
-    assert fetched == [download.CACHE]
 
 
 def test_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +155,7 @@ def test_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatch: p
         ("data_dir", "/nowhere", "/nowhere does not exist"),
     ],
 )
-def test_argument_out_of_range_is_named_with_constraint_and_value(
-    argument: str, value: int | str, constraint: str
-) -> None:
+def test_argument_out_of_range_is_named(argument: str, value: Any, constraint: str) -> None:
     with pytest.raises(ValueError, match=rf"^{argument}.* {constraint}") as error:
-        FashionMNIST(**{argument: value})  # type: ignore[arg-type]
+        FashionMNIST(**{argument: value})
     assert str(value) in str(error.value)
-
-
-def test_smallest_arguments_are_accepted() -> None:
-    FashionMNIST(batch_size=1, eval_batch_size=1, val_size=59_999, val_seed=0, seed=0)
