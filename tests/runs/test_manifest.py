@@ -1,13 +1,11 @@
 """manifest.json: the conditions under which a run was made."""
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist.config.errors import UserError
 from fmnist.data import files
 from fmnist.runs import manifest, provenance
+from fmnist.runs.manifest import Manifest
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, run_command
 
 Composed = Callable[..., DictConfig]
 DATA = {"sha256": {"images": "0"}}
@@ -28,36 +26,35 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-def read(run: RunDirectory) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(run.manifest.read_text())
+def read(run: RunDirectory) -> Manifest:
+    content = run.read_manifest()
+    assert content is not None
     return content
 
 
 @pytest.mark.real_data
-def test_run_records_source_versions_and_data(tmp_path: Path) -> None:
-    arguments = ["experiment=smoke", "threads=1", "seed=5", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert run_command(ROOT / "train.py", *arguments).code == 0
-    content = read(RunDirectory(tmp_path / "run"))
-
-    def git(*command: str) -> str:
-        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.rstrip()
-
-    if (ROOT / ".git").exists():
-        assert content["commit"] == git("rev-parse", "HEAD")
-        assert content["dirty"] == bool(git("status", "--porcelain"))
-        assert content["diff"] == git("diff", "HEAD")
-    assert content["command"].endswith("train.py " + " ".join(arguments))
-    config = OmegaConf.load(tmp_path / "run/.hydra/config.yaml")
-    text = OmegaConf.to_yaml(config, resolve=True, sort_keys=True)
+def test_run_records_source_versions_and_data(trained_run: RunDirectory) -> None:
+    content = read(trained_run)
+    assert {"commit", "dirty", "diff", "python", "platform", "processor", "cores"} < content.keys()
+    assert content["command"].endswith(
+        f"train.py {' '.join(OmegaConf.load(trained_run.hydra / 'overrides.yaml'))} hydra.run.dir={trained_run.path}"
+    )
+    text = OmegaConf.to_yaml(trained_run.read_configuration(), resolve=True, sort_keys=True)
     assert content["config_sha256"] == hashlib.sha256(text.encode()).hexdigest()
-    assert (content["seed"], content["threads"]) == (5, 1)
+    assert content["threads"] == 1
     for package in ("torch", "lightning", "numpy", "hydra-core"):
         assert content["packages"][package] == version(package)
     assert content["gpu"] == [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     assert content["data"] == {"sha256": files.SHA256, "val_size": 5000, "val_seed": 0}
+    assert content["parameters"] == 32_998
     start, end = (datetime.fromisoformat(content[name]) for name in ("start", "end"))
-    assert 0 < content["seconds"] <= (end - start).total_seconds() + 1
+    assert 0 < content["training_seconds"] < content["seconds"] <= (end - start).total_seconds() + 1
     assert (content["state"], content["error"]) == ("finished", None)
+
+
+def raise_while_running(run: RunDirectory, error: BaseException) -> None:
+    assert (read(run)["state"], read(run)["end"]) == ("running", None)
+    raise error
 
 
 @pytest.mark.parametrize(
@@ -72,16 +69,12 @@ def test_run_records_source_versions_and_data(tmp_path: Path) -> None:
 def test_manifest_records_how_a_run_ended(
     error: BaseException, state: str, text: str, run: RunDirectory, composed: Composed
 ) -> None:
-    def work() -> None:
-        with manifest.record_session(run, composed(), DATA):
-            assert (read(run)["state"], read(run)["end"]) == ("running", None)
-            raise error
-
-    with pytest.raises(type(error)):
-        work()
+    with pytest.raises(type(error)), manifest.record_session(run, composed("seed=5", "data.val_size=9"), DATA):
+        raise_while_running(run, error)
     content = read(run)
     assert (content["state"], content["error"]) == (state, text)
     assert content["end"] > content["start"]
+    assert (content["seed"], content["data"]) == (5, {**DATA, "val_size": 9, "val_seed": 0})
 
 
 def test_resuming_keeps_the_first_description_and_adds_a_session(run: RunDirectory, composed: Composed) -> None:
@@ -120,13 +113,17 @@ def test_changed_conditions_are_logged_and_recorded(
 
 def test_differences_in_data_and_uncommitted_changes_omit_the_content() -> None:
     then = {"data": {"sha256": {"a": "0"}, "val_seed": 0}, "diff": "+a", "threads": 2, "gpu": []}
-    now = {"data": {"sha256": {"a": "1"}, "val_seed": 0}, "diff": "+b", "threads": 2, "gpu": ["A"]}
+    now = {"data": {"sha256": {"a": "1"}, "val_seed": 0}, "diff": "+b", "threads": 2, "gpu": ["A", "B"]}
     assert manifest.differences(then, now) == {
         "uncommitted changes": ("others", "these"),
-        "gpu": ("none", "A"),
+        "gpu": ("none", "A, B"),
         "data set or split": ("another", "this one"),
     }
     assert manifest.differences(then, then) == {}
+    assert manifest.differences({}, {"diff": "+b", "packages": {"torch": "1"}}) == {
+        "uncommitted changes": ("none", "+b"),
+        "torch": ("absent", "1"),
+    }
 
 
 def test_equal_configurations_have_equal_hashes(composed: Composed) -> None:
@@ -139,24 +136,35 @@ def test_commit_is_none_without_git_or_checkout(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.source()["commit"] is None
     monkeypatch.undo()
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)  # no checkout, or inside another one
-    assert provenance.source()["commit"] is None
+    (provenance.ROOT / "runs").mkdir(exist_ok=True)
+    for root in (tmp_path, provenance.ROOT / "runs"):  # no checkout, and a directory inside of one
+        monkeypatch.setattr(provenance, "ROOT", root)
+        assert provenance.source()["commit"] is None
 
 
-def test_uncommitted_changes_are_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def git(*command: str) -> None:
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
+def test_commit_and_uncommitted_changes_are_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def git(*command: str) -> str:
+        command = ("git", "-c", "user.name=a", "-c", "user.email=a@b", *command)
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
     (tmp_path / "code.py").write_text("a = 1\n")
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "first")
     monkeypatch.setattr(provenance, "ROOT", tmp_path.resolve())
-    clean = provenance.source()
-    assert (clean["dirty"], clean["diff"], clean["untracked"]) == (False, "", [])
-    (tmp_path / "code.py").write_text("a = 2\n")
+    commit = git("rev-parse", "HEAD")
+    assert provenance.source() == {"commit": commit, "dirty": False, "diff": "", "untracked": []}
     (tmp_path / "new.py").touch()
-    changed = provenance.source()
-    assert changed["dirty"]
-    assert "-a = 1\n+a = 2" in changed["diff"]
-    assert changed["untracked"] == ["new.py"]
+    assert provenance.source() == {"commit": commit, "dirty": True, "diff": "", "untracked": ["new.py"]}
+    (tmp_path / "code.py").write_text("a = 2\n")
+    assert "-a = 1\n+a = 2" in provenance.source()["diff"]
+
+
+def test_machines_match_by_source_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"commit": "abc", "diff": "+a"}
+    monkeypatch.setattr(provenance, "source", lambda: found)
+    expected = {"commit": "abc", "torch": version("torch"), "numpy": version("numpy")}
+    assert expected.items() <= provenance.versions_to_match().items()
+    assert provenance.versions_to_match()["uncommitted changes"] == hashlib.sha256(b"+a").hexdigest()[:8]
+    found["diff"] = ""
+    assert provenance.versions_to_match()["uncommitted changes"] == "none"

@@ -1,65 +1,77 @@
 """``python -m fmnist.reproduce``: equal metrics, or what differs."""
 
-import json
-import shutil
+import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from fmnist import results
+from fmnist import reproduce, results
+from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps.measurement import summaries
-from tests.conftest import ROOT, one_line, run_command
+from tests.conftest import ROOT, TINY, one_line, run_command
 
 pytestmark = pytest.mark.real_data
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    path = tmp_path_factory.mktemp("reproduce") / "my run"
-    overrides = ["experiment=smoke", "dashboard=none", "threads=1", "augmentation=flip_shift"]
-    assert run_command(ROOT / "train.py", *overrides, f'hydra.run.dir="{path}"').code == 0
-    return RunDirectory(path)
-
-
-def test_repetition_has_equal_metrics(run: RunDirectory, tmp_path: Path) -> None:
+def test_repetition_has_equal_metrics(tmp_path: Path) -> None:
+    run, repetition = RunDirectory(tmp_path / "my run"), RunDirectory(tmp_path / "to, again")
+    overrides = [*TINY, "augmentation=flip_shift", f'hydra.run.dir="{run.path}"']
+    assert run_command(ROOT / "train.py", *overrides).code == 0
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    outcome = run_command("-m", "fmnist.reproduce", f"run={run.path}", f"to={tmp_path / 'to, again'}")
+    outcome = run_command("-m", "fmnist.reproduce", f"run={run.path}", f"to={repetition.path}")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[-1] == "equal: all 8 metrics, to the last digit"
-    assert RunDirectory(tmp_path / "to, again").metrics.read_bytes() == run.metrics.read_bytes()
-    (summary,) = summaries([*results.read(tmp_path), *results.read(run.path)])
+    assert repetition.metrics.read_bytes() == run.metrics.read_bytes()
+    (summary,) = summaries(results.read(tmp_path))
     assert (len(summary.runs), summary.uncounted) == (1, [])
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_different_metrics_and_their_possible_causes_are_printed(run: RunDirectory, tmp_path: Path) -> None:
-    other = RunDirectory(tmp_path / "other")
-    shutil.copytree(run.path, other.path)
-    metrics = run.read_metrics()
-    other.write_metrics(metrics | {"test/acc": 0.99})
-    manifest = json.loads(other.manifest.read_text())
-    other.write_manifest(manifest | {"threads": 7, "packages": manifest["packages"] | {"torch": "1.0"}})
-    outcome = run_command("-m", "fmnist.reproduce", f"run={other.path}", cwd=tmp_path, PYTHONPATH=str(ROOT))
-    assert (outcome.code, outcome.err) == (1, "")
-    lines = outcome.out.partition("not equal: 1 of 8 metrics")[2].splitlines()
-    assert lines[2].split() == ["test/acc", "0.99", str(metrics["test/acc"])]
-    assert lines[3].startswith("torch was 1.0 and is now ")
-    assert lines[4] == "threads was 7 and is now 1"
-    assert len(list((tmp_path / "runs/reproductions").glob("*/*/metrics.json"))) == 1
+def test_different_metrics_and_their_possible_causes_are_printed(
+    run_copy: RunDirectory, trained_run: RunDirectory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics, manifest = run_copy.read_metrics(), run_copy.read_manifest()
+    assert manifest is not None
+    run_copy.write_metrics(metrics | {"test/acc": 0.99})
+    monkeypatch.setattr(reproduce, "repeat", Mock())
+    options = reproduce.Options(run=run_copy.path, to=trained_run.path)
+
+    def printed() -> list[str]:
+        with caplog.at_level("INFO"), pytest.raises(SystemExit) as stop:
+            reproduce.main(options)
+        assert stop.value.code == 1
+        heading, _, row, *lines = caplog.messages[-1].strip().splitlines()
+        assert heading == "not equal: 1 of 8 metrics"
+        assert row.split() == ["test/acc", "0.99", str(metrics["test/acc"])]
+        return lines
+
+    assert printed() == ["the manifests show no other difference"]
+    changed = manifest | {"threads": 7}
+    run_copy.write_manifest(changed)
+    assert printed() == ["threads was 7 and is now 1"]
+    changed["sessions"][0]["differs"] = {"torch": {"was": "1", "is": "2"}}
+    run_copy.write_manifest(changed)
+    assert printed()[1] == "the run was resumed under other conditions: torch"
+    run_copy.manifest.unlink()
+    assert printed() == ["other differences are unknown: the run has no manifest.json"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run=none"], "no directory none"),
-        (["run={unfinished}"], "is not finished, so it has no metrics yet"),
-        (["run={run}", "to={run}"], "already holds a finished run"),
-        ([], "run=<...> is missing"),
-    ],
-)
-def test_mistake_ends_with_one_line(arguments: list[str], message: str, run: RunDirectory, tmp_path: Path) -> None:
-    shutil.copytree(run.path, tmp_path / "unfinished")
-    (tmp_path / "unfinished/metrics.json").unlink()
-    filled = [argument.format(run=run.path, unfinished=tmp_path / "unfinished") for argument in arguments]
-    assert message in one_line(run_command("-m", "fmnist.reproduce", *filled))
+def test_repetition_below_runs_is_the_default(
+    trained_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", Mock(return_value=Mock(returncode=3)))
+    with pytest.raises(UserError, match=r"repetition in runs/reproductions/.* failed \(exit code 3\)"):
+        reproduce.main(reproduce.Options(run=trained_run.path))
+    (copy,) = tmp_path.glob("runs/reproductions/*/*")
+    assert RunDirectory(copy).read_configuration() == trained_run.read_configuration()
+
+
+def test_mistake_ends_with_one_line(run_copy: RunDirectory, trained_run: RunDirectory) -> None:
+    run_copy.metrics.unlink()
+    outcome = run_command("-m", "fmnist.reproduce", f"run={run_copy.path}")
+    assert "is not finished, so it has no metrics yet; to resume:  python train.py resume=" in one_line(outcome)
+    with pytest.raises(UserError, match="already holds a finished run"):
+        reproduce.repeat(trained_run, trained_run, ())

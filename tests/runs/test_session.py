@@ -2,120 +2,141 @@
 
 import errno
 import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config.errors import UserError
-from fmnist.runs import create
+from fmnist.runs import create, manifest
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.runs.session import working_on
+from fmnist.runs.signals import exit_with_parent, interruptible
+from tests import fork_server
 
 Composed = Callable[..., DictConfig]
 
 
 def state(run: RunDirectory) -> str:
-    content = run.read_manifest()
-    assert content is not None
-    return str(content["state"])
+    return str((run.read_manifest() or {})["state"])
 
 
 @pytest.fixture
-def run(tmp_path: Path, composed: Composed) -> RunDirectory:
-    """A run that was started with the defaults."""
+def config(composed: Composed) -> DictConfig:
+    return composed()
+
+
+@pytest.fixture
+def run(tmp_path: Path, config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    """A run that was started with the defaults. Its manifest lacks the description, which takes a second."""
+    monkeypatch.setattr(manifest, "describe_run", lambda _config, _data: {"command": "", "start": ""})
     result = RunDirectory(tmp_path / "run")
-    create.create_run_directory(result, {"config.yaml": OmegaConf.to_yaml(composed())})
+    create.create_run_directory(result, {"config.yaml": OmegaConf.to_yaml(config)})
     return result
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_exit_with_the_code_that_shells_use(
-    number: signal.Signals, code: int, run: RunDirectory, composed: Composed
+    number: int, code: int, run: RunDirectory, config: DictConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as stop, working_on(run, composed(), data={}):
+    with pytest.raises(SystemExit) as stop, working_on(run, config, data={}):
         os.kill(os.getpid(), number)
     assert stop.value.code == code
     assert state(run) == "interrupted"
     assert signal.getsignal(number) == before
+    assert caplog.messages == [
+        f"interrupted: no epoch was finished, so there is no checkpoint in {run.path}; to resume:  {run.resume_command}"
+    ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("epochs", "message"), [(0, "no epoch was finished"), (1, "kept .*last.ckpt, of the last")])
-def test_interruption_names_the_checkpoint_and_the_command_that_resumes(
-    epochs: int,
-    message: str,
-    number: signal.Signals,
-    run: RunDirectory,
-    composed: Composed,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    if epochs:
-        run.checkpoints.mkdir()
-        run.last_checkpoint.touch()
-    with pytest.raises(SystemExit), working_on(run, composed(), data={}):
-        os.kill(os.getpid(), number)
-    (line,) = caplog.messages
-    assert re.search(f"interrupted: {message}", line)
-    assert run.resume_command in line
+def interrupt_a_library() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("Invalid bounding box") from None  # as matplotlib does
 
 
 def test_signal_that_a_library_turns_into_an_error_is_an_interruption(
-    run: RunDirectory, composed: Composed, caplog: pytest.LogCaptureFixture
+    run: RunDirectory, config: DictConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def work() -> None:
-        with working_on(run, composed(), data={}):
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-            except KeyboardInterrupt:
-                raise ValueError("Invalid bounding box") from None  # as matplotlib does
-
-    with pytest.raises(SystemExit) as stop:
-        work()
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    with pytest.raises(SystemExit) as stop, working_on(run, config, data={}):
+        interrupt_a_library()
     assert stop.value.code == 130
     assert state(run) == "interrupted"
-    assert run.resume_command in caplog.messages[-1]
+    assert caplog.messages == [
+        f"interrupted: kept {run.last_checkpoint}, of the last finished epoch; to resume:  {run.resume_command}"
+    ]
 
 
-def test_ignored_signal_stays_ignored(run: RunDirectory) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, '.');"
-        "from hydra import compose, initialize_config_dir; from fmnist.runs.session import working_on;"
-        "import fmnist.cli.preflight; from fmnist.runs.run_directory import RunDirectory;"
-        "initialize_config_dir(str(Path('conf').absolute()), version_base='1.3').__enter__();\n"
-        f"with working_on(RunDirectory({str(run.path)!r}), compose('train'), data={{}}):\n"
-        "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "print('continued')"
-    )
-    result = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "continued" in result.stdout
+def test_ignored_signal_stays_ignored(run: RunDirectory, config: DictConfig) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with working_on(run, config, data={}):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_slurm_job_leaves_sigterm_to_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    for executor, handled in (("slurm", False), ("local", True)):
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+        with interruptible(lambda: None):
+            assert (signal.getsignal(signal.SIGTERM) != before) == handled
+
+
+def test_process_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import os, time
+from fmnist.runs.signals import exit_with_parent, parent_environment
+os.environ |= parent_environment()
+if os.fork() == 0:
+    exit_with_parent()
+    print(flush=True)
+time.sleep(300)
+"""
+    process = fork_server.Popen(["-c", code], cwd=tmp_path, env=os.environ)
+    assert process.stdout.readline() == "\n"
+    process.kill()
+    process.communicate(timeout=60)  # until the child closes its output
+    monkeypatch.setenv("FMNIST_PARENT", str(os.getpid()))  # not the parent: that has died
+    with pytest.raises(SystemExit) as stop:
+        exit_with_parent()
+    assert stop.value.code == 143
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ESTALE"])
 def test_disk_error_is_reported_in_one_line_with_the_resume_command(
-    number: int, run: RunDirectory, composed: Composed
+    name: str, run: RunDirectory, config: DictConfig
 ) -> None:
-    def work() -> None:
-        with working_on(run, composed(), data={}):
-            try:
-                raise OSError(number, os.strerror(number), str(run.last_checkpoint))
-            except OSError as cause:  # as Lightning's logger does
-                raise ValueError("you tried to log 0.5") from cause
-
-    with pytest.raises(UserError) as error:
-        work()
-    assert str(error.value).startswith(f"cannot write {run.last_checkpoint}: {os.strerror(number)}")
-    assert run.resume_command in str(error.value)
+    number = getattr(errno, name)
+    failure = ValueError("you tried to log 0.5")  # raised by Lightning's logger
+    failure.__cause__ = OSError(number, os.strerror(number), str(run.last_checkpoint))
+    with pytest.raises(UserError) as error, working_on(run, config, data={}):
+        raise failure
+    expected = f"cannot write {run.last_checkpoint}: {os.strerror(number)}; existing files are intact."
+    assert str(error.value).startswith(expected)
+    assert str(error.value).endswith(run.resume_command)
     assert state(run) == "failed"
+
+
+def test_defect_is_not_translated(run: RunDirectory, config: DictConfig) -> None:
+    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), ZeroDivisionError()):
+        with pytest.raises(type(defect)), working_on(run, config, data={}):
+            raise defect
+        assert state(run) == "failed"
+
+
+def test_option_that_lightning_rejects_is_one_line(run: RunDirectory, config: DictConfig) -> None:
+    with pytest.raises(UserError, match=r"^no such device$"), working_on(run, config, data={}):
+        raise MisconfigurationException("no such\ndevice")
 
 
 def test_run_of_another_configuration_is_rejected_and_unchanged(run: RunDirectory, composed: Composed) -> None:
@@ -130,18 +151,13 @@ def test_run_of_another_configuration_is_rejected_and_unchanged(run: RunDirector
         pass
 
 
-def test_defect_is_not_translated(run: RunDirectory, composed: Composed) -> None:
-    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), ZeroDivisionError()):
-        with pytest.raises(type(defect)), working_on(run, composed(), data={}):
-            raise defect
-        assert state(run) == "failed"
-
-
-def test_run_in_progress_is_not_finished(run: RunDirectory, composed: Composed) -> None:
+def test_run_in_progress_is_locked_and_not_finished(run: RunDirectory, config: DictConfig) -> None:
     run.write_metrics({"val/acc": 0.5})
-    with working_on(run, composed(), data={}):
+    (run.path / ".leftover.tmp").touch()
+    with working_on(run, config, data={}):
         assert not run.finished
         assert run.running
-        with pytest.raises(UserError, match="written by another process"), working_on(run, composed(), data={}):
+        assert not (run.path / ".leftover.tmp").exists()
+        with pytest.raises(UserError, match="written by another process"), working_on(run, config, data={}):
             pass
     assert not run.running
