@@ -1,0 +1,94 @@
+"""Numbers of processes that do not fit the machine, the launcher or the samples are rejected."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from fmnist import build
+from fmnist.config.errors import UserError
+from fmnist.distributed.process_info import ProcessInfo
+from fmnist.runs.run_directory import RunDirectory
+from fmnist.training import trainer_options
+
+Build = Callable[..., object]
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+FOUR_BY_SRUN = ProcessInfo(world_size=4, port=1, launcher="srun")
+
+
+@pytest.fixture
+def trainer(composed: Callable[..., DictConfig], tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Builds the trainer of a run in two processes, on a machine of 64 cores of which three may be used."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+
+    def call(*overrides: str, process: ProcessInfo | None = None) -> object:
+        return build.trainer(composed(*TWO, *overrides), RunDirectory(str(tmp_path)), process)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.batch_size=101"], r"data\.batch_size=101 must be a multiple of 2, the number of processes"),
+        (["data.batch_size=4", "ensemble=3"], r"ensemble=3 must not exceed the 2 images of a batch"),
+        (["data.val_size=1"], r"data\.val_size=1 must be 0, or at least 1 for each of 2 processes"),
+        (["trainer.devices=4"], r"trainer\.devices=4 is more than the 3 cores that this run may use"),
+        (["trainer.sync_batchnorm=true"], r"trainer\.sync_batchnorm=true works on GPUs only"),
+        (["trainer.num_nodes=2"], r"trainer\.num_nodes=2: to train on several machines, .* torchrun or srun"),
+        (["trainer.strategy=ddp_spawn"], r"trainer\.strategy=ddp_spawn: several processes need ddp"),
+        (["trainer.limit_val_batches=0.5"], r"trainer\.limit_val_batches=0\.5: with 2 processes, give a whole number"),
+        (["trainer.limit_test_batches=0.5"], r"trainer\.limit_test_batches=0\.5: with 2 processes, give a whole"),
+    ],
+)
+def test_option_that_does_not_fit_several_processes_is_rejected(
+    overrides: list[str], message: str, trainer: Build
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        trainer(*overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.batch_size=4", "ensemble=2", "data.val_size=2", "trainer.devices=2"],
+        ["data.val_size=0", "trainer.devices=3", "data.batch_size=3", "trainer.limit_val_batches=1.0"],
+        ["trainer.devices=1", "data.batch_size=101", "data.val_size=1", "trainer.limit_val_batches=0.5"],
+    ],
+)
+def test_option_at_the_limit_is_accepted(overrides: list[str], trainer: Build) -> None:
+    trainer(*overrides)
+
+
+def test_slurm_limits_the_cores_of_processes_that_it_does_not_start(
+    trainer: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    with pytest.raises(UserError, match=r"trainer\.devices=2 is more than the 1 cores that this run may use"):
+        trainer()
+    trainer("trainer.devices=4", process=FOUR_BY_SRUN)  # srun gives each process its own cores
+
+
+def test_launcher_and_configuration_must_agree(trainer: Build) -> None:
+    message = r"srun started 4 processes, but trainer\.devices=2 on trainer\.num_nodes=1 asks for 2; make them equal"
+    with pytest.raises(UserError, match=message):
+        trainer(process=FOUR_BY_SRUN)
+    trainer("trainer.num_nodes=2", process=FOUR_BY_SRUN)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "processes"),
+    [
+        (["trainer.devices=2"], 2),
+        (["trainer.accelerator=auto", "trainer.devices=3"], 3),
+        (["trainer.devices=auto"], 1),
+        (["trainer.accelerator=gpu", "trainer.devices=2"], 1),  # the GPUs do the work
+    ],
+)
+def test_processes_share_the_cores_of_a_machine(
+    overrides: list[str], processes: int, composed: Callable[..., DictConfig]
+) -> None:
+    assert trainer_options.processes_here(composed(*TWO, *overrides)) == processes
