@@ -1,8 +1,9 @@
-"""One-line messages for errors of Ray, Slurm and other launchers. test_command_line.py tests those of Hydra."""
+"""One-line messages for errors of Ray, Slurm and other plugins. test_command_line.py tests those of Hydra."""
 
 from concurrent.futures import BrokenExecutor
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from fmnist.cli.error_messages import message_for
 
@@ -15,34 +16,35 @@ class FailedJobError(Exception):
     __module__ = "submitit.core.utils"
 
 
+class WorkerCrashedError(RayTaskError):
+    __module__ = "ray.exceptions"
+
+
+PLUGIN = "hydra/launcher/submitit_slurm"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (
-            ConnectionError("Could not find any running Ray instance. Please specify"),
-            "no Ray cluster answers: Could not",
-        ),
-        (
-            RayTaskError("a traceback\nModuleNotFoundError: no fmnist\n"),
-            "Ray lost a job (RayTaskError): ModuleNotFoundError: no fmnist",
-        ),
-        (
-            FailedJobError("sbatch: error: invalid partition"),
-            "Slurm rejected or lost a job (FailedJobError): sbatch: error",
-        ),
-        (RuntimeError("are you indeed on a slurm cluster?"), "Slurm is not available"),
-        (BrokenExecutor("A process was terminated"), "a job was killed (probably out of memory)"),
+        (ConnectionError("Could not find any Ray instance. Please specify"), "no Ray cluster answers: Could not"),
+        (RayTaskError("a traceback\nImportError: no x\n"), "Ray lost a job (RayTaskError): ImportError: no x"),
+        (WorkerCrashedError(), "Ray lost a job (WorkerCrashedError): WorkerCrashedError One reason: the machine"),
+        (FailedJobError("sbatch: error: x"), "Slurm rejected or lost a job (FailedJobError): sbatch: error: x; wait"),
+        (RuntimeError("are you indeed on a slurm cluster?"), "Slurm is not available: the command srun"),
+        (BrokenExecutor("A process was terminated"), "a job was killed (probably out of memory); the remaining"),
+        (ValueError("No trials are completed yet."), "no trial of the search has finished"),
+        (MissingConfigException("in ...", PLUGIN), f"'{PLUGIN}' belongs to a Hydra plugin that is not installed"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_launcher_error_gives_one_line(error: Exception, message: str) -> None:
+def test_error_of_a_plugin_gives_one_line(error: Exception, message: str) -> None:
     line = message_for(error)
     assert line is not None
     assert line.startswith(message)
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("defect", [ConnectionError("of something else"), ValueError("a defect"), ZeroDivisionError()])
+@pytest.mark.parametrize("defect", [ConnectionError("of x"), ValueError("a defect"), ZeroDivisionError()])
 def test_defect_has_no_message(defect: Exception) -> None:
     assert message_for(defect) is None
 
