@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist import build
 from fmnist.config.errors import UserError
-from fmnist.distributed import process_info, remote
-from fmnist.runs import signals
+from fmnist.distributed import remote
+from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.training import speed
 from tests.conftest import ROOT, free_port
 
 RAY: dict[str, Any] = {
@@ -33,34 +30,29 @@ SLURM: dict[str, Any] = {
     "tasks_per_node": 1,
     "cpus_per_task": 3,
 }
+LOCAL = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
 
 
-def sweep(launcher: Mapping[str, object], *overrides: str) -> DictConfig:
+def sweep(launcher: Mapping[str, object]) -> DictConfig:
     """The configuration of a sweep before it starts. The launcher need not be installed."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(
-            "train", [*overrides, "hydra.job.name=train", "hydra.sweep.dir=sweep"], return_hydra_config=True
-        )
+        config = compose("train", ["hydra.job.name=train", "hydra.sweep.dir=sweep"], return_hydra_config=True)
     OmegaConf.update(config, "hydra.launcher", dict(launcher), merge=False)
     return config
 
 
-def started(path: Path) -> RunDirectory:
-    directory = RunDirectory(path)
-    directory.sweep.mkdir()
-    return directory
-
-
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Restores the environment variables of this process."""
-    for name in ("PYTHONPATH", "RAY_DEDUP_LOGS", "RAY_ADDRESS", "SRUN_CPUS_PER_TASK"):
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunDirectory:
+    """The directory of a sweep, in the working directory; restores the environment variables of this process."""
+    for name in ("PYTHONPATH", "RAY_DEDUP_LOGS", "RAY_ADDRESS", "SRUN_CPUS_PER_TASK", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    return monkeypatch
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".sweep").mkdir()
+    return RunDirectory(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["hydra.job.name", "hydra.sweep.dir", "hydra.launcher.name", "hydra.launcher.comment"])
+@pytest.mark.parametrize("key", ["hydra.job.name", "hydra.sweep.dir", "hydra.launcher.comment"])
 def test_line_break_in_slurm_options_is_rejected(key: str) -> None:
     config = sweep(SLURM)
     remote.check_launcher(config)
@@ -75,95 +67,71 @@ def test_slurm_job_is_one_process(key: str) -> None:
         remote.check_launcher(sweep(SLURM | {key: 2}))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nowhere.invalid:{}", "127.0.0.1:port"])
-def test_unreachable_ray_cluster_is_reported_at_once(address: str, environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://nowhere.invalid:{}", "127.0.0.1:port"])
+def test_unreachable_ray_cluster_is_reported_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.check_launcher(sweep(RAY))  # Ray finds the cluster itself
     address = address.format(free_port())
-    init = {"address": address}
-    with pytest.raises(UserError, match=r"^no Ray cluster answers at "):
-        remote.check_launcher(sweep(RAY | {"ray": {"init": init, "remote": {}}}))
-    environment.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"^no Ray cluster answers at {address}: .*; see docs/ray\.md"):
+        remote.check_launcher(sweep(RAY | {"ray": {"init": {"address": address}, "remote": {}}}))
+    monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=r"^no Ray cluster answers at "):
         remote.check_launcher(sweep(RAY))
 
 
-def test_jobs_find_the_project_and_the_working_directory(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    environment.chdir(tmp_path)
-    directory = started(tmp_path)
+def test_ray_jobs_find_the_project_and_the_working_directory(directory: RunDirectory) -> None:
     config = sweep(RAY)
     remote.prepare_jobs(config, directory)
     ray = config.hydra.launcher.ray
     assert ray.init.address == "auto"  # else Ray would start a new cluster
-    assert ray.init.runtime_env.env_vars == {"PYTHONPATH": str(ROOT), "FMNIST_DIRECTORY": str(tmp_path)}
+    assert ray.init.runtime_env.env_vars == {"PYTHONPATH": str(ROOT), "FMNIST_DIRECTORY": str(directory.path)}
+    assert ray.init.runtime_env.worker_process_setup_hook == "fmnist.distributed.remote.enter_directory"
+    assert ray.init.object_store_memory is None
     assert ray.remote.num_cpus == 1
-    slurm = sweep(SLURM)
-    remote.prepare_jobs(slurm, directory)
-    assert slurm.hydra.launcher == sweep(SLURM).hydra.launcher
-    assert os.environ["PYTHONPATH"].partition(os.pathsep)[0] == str(ROOT)
-    assert os.environ["SRUN_CPUS_PER_TASK"] == "3"
 
 
-def test_command_line_overrides_ray_options(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    environment.chdir(tmp_path)
+def test_command_line_overrides_ray_options(directory: RunDirectory) -> None:
     given = {"init": {"address": "10.0.0.1:6379", "runtime_env": {"pip": ["timm"]}}, "remote": {"num_cpus": 4}}
     config = sweep(RAY | {"ray": given})
-    remote.prepare_jobs(config, started(tmp_path))
+    remote.prepare_jobs(config, directory)
     ray = config.hydra.launcher.ray
     assert (ray.init.address, ray.init.runtime_env.pip, ray.remote.num_cpus) == ("10.0.0.1:6379", ["timm"], 4)
     assert "env_vars" in ray.init.runtime_env
+
+
+def test_slurm_jobs_inherit_the_environment(directory: RunDirectory) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as fmnist.training.speed sets it without GPU; other machines may have one
+    config = sweep(SLURM)
+    remote.prepare_jobs(config, directory)
+    assert config.hydra.launcher == sweep(SLURM).hydra.launcher
+    assert os.environ["PYTHONPATH"].partition(os.pathsep)[0] == str(ROOT)
+    assert os.environ["SRUN_CPUS_PER_TASK"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_remote_jobs_may_use_devices_that_this_machine_lacks(
     composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(speed, "has_bf16", lambda: False)
-    run = RunDirectory(tmp_path)
-    for overrides in (["trainer=gpu"], ["trainer=bf16"], ["trainer=ddp", "trainer.devices=50", "trainer.num_nodes=2"]):
-        with pytest.raises(UserError, match=r"^trainer\."):
-            build.check(composed(*overrides), run)
-        build.check(composed(*overrides), run, here=False)
-    for wrong in ("trainer.precision=bf17-mixed", "trainer.max_epochs=0", "optimizer.lr=x"):
-        with pytest.raises(UserError, match=rf"^{re.escape(wrong.partition('=')[0])} "):
-            build.check(composed("trainer=gpu", wrong), run, here=False)
+    run, gpus = RunDirectory(tmp_path), ["trainer=ddp", "trainer.accelerator=gpu", "trainer.devices=50"]
+    with pytest.raises(UserError, match=r"^trainer\.accelerator is gpu"):
+        build.check(composed(*gpus), run)
+    build.check(composed(*gpus), run, here=False)
+    with pytest.raises(UserError, match=r"^trainer\.precision "):
+        build.check(composed(*gpus, "trainer.precision=bf17-mixed"), run, here=False)
 
 
-def test_remote_jobs_see_their_gpus(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    environment.setenv("CUDA_VISIBLE_DEVICES", "")  # as fmnist.training.speed sets it without GPU
-    remote.prepare_jobs(sweep(SLURM), started(tmp_path))
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
-
-
-@pytest.mark.parametrize("name", ["Python", "commit", "uncommitted changes", "torch"])
-@pytest.mark.usefixtures("environment")
-def test_job_on_a_machine_with_other_versions_is_rejected(name: str, tmp_path: Path) -> None:
-    directory, job = started(tmp_path), RunDirectory(tmp_path / "seed-1")
+def test_job_on_a_machine_with_other_versions_is_rejected(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "versions_to_match", lambda: {"Python": "3.11", "torch": "2.8"})
+    job = RunDirectory(directory.path / "seed-1")
     remote.check_versions(job)  # of a local sweep
     remote.prepare_jobs(sweep(SLURM), directory)
     remote.check_versions(job)
     versions = directory.sweep / "versions.json"
-    versions.write_text(json.dumps(json.loads(versions.read_text()) | {name: "another"}))
-    with pytest.raises(UserError, match=rf"has {name} .*, but the sweep was started with another; all jobs"):
+    versions.write_text(json.dumps({"Python": "3.11", "torch": "2.9"}))
+    with pytest.raises(UserError, match=r" has torch 2\.8, but the sweep was started with 2\.9; all jobs"):
         remote.check_versions(job)
-    remote.prepare_jobs(sweep({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}), directory)
+    remote.prepare_jobs(sweep(LOCAL), directory)
     remote.check_versions(job)  # resumed locally
-
-
-@pytest.mark.parametrize(("given", "cores"), [({}, None), ({"SLURM_CPUS_PER_TASK": "6"}, 6)])
-def test_number_of_cores_comes_from_slurm(given: dict[str, str], cores: int | None) -> None:
-    assert process_info.slurm_cores(given) == cores
-
-
-@pytest.mark.parametrize("value", ["many", "0", "-1", ""])
-def test_invalid_number_of_cores_is_rejected(value: str) -> None:
-    with pytest.raises(UserError, match="SLURM_CPUS_PER_TASK is not a number of processor cores"):
-        process_info.slurm_cores({"SLURM_CPUS_PER_TASK": value})
-
-
-def test_slurm_job_ignores_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slurm would not requeue a job that ends."""
-    with signals.interruptible(lambda: None):
-        interruptible = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    before = signal.getsignal(signal.SIGTERM)
-    with signals.interruptible(lambda: None):
-        assert signal.getsignal(signal.SIGTERM) is before is not interruptible
