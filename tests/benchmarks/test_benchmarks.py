@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,6 @@ def test_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux counts it")
 def test_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
     arguments = ["--rounds=1", "--epochs=1", "--images=11000", f"--output={tmp_path}"]
     outcome = run_command("-m", "benchmarks.bench", *arguments, timeout=600)

@@ -51,9 +51,9 @@ def test_reliability_bars_are_the_accuracies_of_the_bins() -> None:
         bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in axes.patches if isinstance(bar, Rectangle)]
         expected = [(left / 15, 1 / 15, height) for left, height in zip((5, 14), heights, strict=True)]
         np.testing.assert_allclose(bars, expected, rtol=1e-6)
-    diagonal, means = upper.lines
-    assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
-    np.testing.assert_allclose(means.get_xydata(), [(0.35, 0.25), (0.96, 0.9)], rtol=1e-6)
+    diagonal, means = (np.array([line.get_xdata(), line.get_ydata()]) for line in upper.lines)
+    np.testing.assert_array_equal(diagonal, [[0, 1], [0, 1]])
+    np.testing.assert_allclose(means, [[0.35, 0.96], [0.25, 0.9]], rtol=1e-6)
     assert upper.get_xlim() == upper.get_ylim() == (0, 1)
     assert upper.get_title(loc="right") == "test set:\nexpected calibration error 7.14%"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -55,14 +56,13 @@ def test_test_images_are_the_official_10000_in_their_order(data: FashionMNIST, t
 def test_batch_is_raw_pixels_fetched_by_one_indexing_operation(
     data: FashionMNIST, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetches: list[object] = []
-    fetch = ImageDataset.__getitem__
-    monkeypatch.setattr(ImageDataset, "__getitem__", lambda *args: fetches.append(args) or fetch(*args))
+    fetch = MagicMock(side_effect=ImageDataset.__getitem__)
+    monkeypatch.setattr(ImageDataset, "__getitem__", lambda *args: fetch(*args))
     images, labels = next(iter(data.train_dataloader()))
+    assert fetch.call_count == 1
     assert (images.dtype, images.shape) == (torch.uint8, (100, 1, 28, 28))
     assert (labels.dtype, labels.shape) == (torch.int64, (100,))
-    assert len(fetches) == 1
-    assert next(iter(data.val_dataloader()))[0].shape == (250, 1, 28, 28)
+    assert next(iter(data.loader("val")))[0].shape == (250, 1, 28, 28)
 
 
 def test_first_batch_is_shown_before_and_after_augmentation(

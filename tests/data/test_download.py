@@ -112,29 +112,26 @@ def test_failed_download_is_a_reason(
     assert socket.getdefaulttimeout() is None
 
 
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for stand-ins of apt-get and dpkg-deb, first in the PATH."""
-    (tmp_path / "programs").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
-    return tmp_path / "programs"
-
-
-def write_program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
+def stand_in(patch: pytest.MonkeyPatch, directory: Path, **scripts: str) -> None:
+    """Puts shell scripts for apt-get and dpkg-deb first in the PATH."""
+    for name, script in scripts.items():
+        path = directory / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    patch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
 
 
 def test_package_lists_are_renewed_in_private_when_apt_does_not_know_the_package(
-    source: Path, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(download, "SYSTEM", Path("/usr/share/dataset"))
     (workspace := tmp_path / "workspace").mkdir()
     log = tmp_path / "calls"
     answers = "*update) ;; *Lists*download*) touch dataset-fashion-mnist_0_all.deb ;; *) exit 100 ;;"
-    write_program(programs / "apt-get", f'echo "$@" >> {log}\ncase "$*" in {answers} esac')
-    write_program(programs / "dpkg-deb", f'mkdir -p "$3/usr/share"\nln -s {source} "$3/usr/share/dataset"')
+    apt = f'echo "$@" >> {log}\ncase "$*" in {answers} esac'
+    unpack = f'mkdir -p "$3/usr/share"\nln -s {source} "$3/usr/share/dataset"'
+    stand_in(monkeypatch, tmp_path, apt_get=apt, dpkg_deb=unpack)
     assert files.find(download._debian_package(workspace))
     plain, update, private = log.read_text().splitlines()
     assert plain == "download dataset-fashion-mnist"  # fails, as with the empty lists of a new machine
@@ -152,16 +149,13 @@ def test_package_lists_are_renewed_in_private_when_apt_does_not_know_the_package
         ("exec sleep 300", "apt-get gave no answer within 0.2 s"),
     ],
 )
-def test_failure_of_apt_is_a_reason(
-    script: str, reason: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("apt-get", "dpkg-deb"):
-        write_program(programs / name, script)
+def test_failure_of_apt_is_a_reason(script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, tmp_path, apt_get=script, dpkg_deb="")
     monkeypatch.setattr(download, "PACKAGE_TIMEOUT", 0.2)
     with pytest.raises(UserError, match=reason):
         download._debian_package(tmp_path)
-    (programs / "dpkg-deb").unlink()
-    monkeypatch.setenv("PATH", str(programs))
+    (tmp_path / "dpkg-deb").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no apt-get on this machine"):
         download._debian_package(tmp_path)
 

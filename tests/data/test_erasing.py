@@ -79,10 +79,11 @@ def test_noise_fills_the_rectangle_of_each_image_with_uniform_pixels() -> None:
 
 def test_rectangles_are_the_same_as_slices() -> None:
     corners = torch.tensor([[0, 28, 0, 28], [3, 5, 7, 20], [4, 4, 0, 9], [-5, 2, 26, 40]])
-    inside = rectangles(*corners.T, torch.zeros(4, 1, 28, 28))
+    top, bottom, left, right = corners.T
+    inside = rectangles(top, bottom, left, right, torch.zeros(4, 1, 28, 28))
     expected = np.zeros((4, 1, 28, 28), bool)
-    for one, (top, bottom, left, right) in zip(expected, corners.tolist(), strict=True):
-        one[0, max(top, 0) : bottom, left:right] = True
+    for one, (first_row, end_row, first_column, end_column) in zip(expected, corners.tolist(), strict=True):
+        one[0, max(first_row, 0) : end_row, first_column:end_column] = True
     np.testing.assert_array_equal(inside.numpy(), expected)
 
 

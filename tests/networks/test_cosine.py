@@ -4,17 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.fft import dctn, idctn
+from scipy.fft import dctn
 
 from fmnist.data.dataset import ImageDataset
-from fmnist.networks.cosine import RESPONSE_RMS, CosineFilters, cosine_basis
+from fmnist.networks.cosine import RESPONSE_RMS, CosineFilters
 from fmnist.networks.residual import ResidualCNN
-
-
-def test_basis_is_that_of_scipy() -> None:
-    waves = np.eye(9).reshape(9, 3, 3)
-    expected = np.stack([idctn(wave, type=2, norm="ortho") for wave in waves])
-    np.testing.assert_allclose(cosine_basis().numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [2, 16, 18])
@@ -51,9 +45,9 @@ def test_number_of_channels_out_of_range_is_rejected(channels: int) -> None:
 @pytest.mark.real_data
 def test_channels_of_the_training_images_have_one_size_and_hardly_correlate(train_set: ImageDataset) -> None:
     normalize, moments = ResidualCNN().normalize, torch.zeros(9, 9, dtype=torch.double)
-    for images in train_set.images.split(2000):
+    for images in train_set.images[::3].split(500):  # every third: a third of the time
         patches = F.unfold(normalize(images), 3)  # without the border, [B, 9, 676]
-        moments += (patches @ patches.mT).double().sum(dim=0) / (60_000 * 676)
+        moments += (patches @ patches.mT).double().sum(dim=0) / (20_000 * 676)
     filters = CosineFilters(18).weight[:9].flatten(1).double()
     responses = filters @ moments @ filters.T
     torch.testing.assert_close(responses.diag().sqrt(), torch.ones(9).double(), atol=0.005, rtol=0)

@@ -125,10 +125,9 @@ def test_dropout_is_for_training_alone() -> None:
 
 
 @pytest.mark.skipif(not has_bf16(), reason="the processor does not calculate in bf16")
-@pytest.mark.parametrize("fixed_stem", [False, True])
-def test_bf16_gives_nearly_the_same_logits(fixed_stem: bool) -> None:
+def test_bf16_gives_nearly_the_same_logits() -> None:
     torch.manual_seed(0)
-    network = ResidualCNN(fixed_stem=fixed_stem).to(memory_format=torch.channels_last).eval()
+    network = ResidualCNN(fixed_stem=True).to(memory_format=torch.channels_last).eval()
     given = images(50)
     exact = network(given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
