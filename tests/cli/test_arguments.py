@@ -33,11 +33,8 @@ def test_path_is_taken_literally(text: str) -> None:
     assert read(f"run={text}").run == Path(text)
 
 
-def test_path_may_start_with_tilde() -> None:
-    assert read("run=~/runs").run == Path.home() / "runs"
-
-
 def test_defaults_and_types() -> None:
+    assert read("run=~/runs").run == Path.home() / "runs"
     options = read("run=a", "port=80", "share=true", "split=val", "output=b=c")
     assert options == Options(Path("a"), "val", (), 80, True, Path("b=c"))
     assert read("run=a") == Options(Path("a"))

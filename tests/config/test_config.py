@@ -53,19 +53,16 @@ def test_every_file_builds_and_every_key_is_read(
     assert [key for key in keys(config) if not key.startswith((*constructed, "trust")) and key not in SETTINGS] == []
 
 
-def test_defaults_are_the_lessons_recipe(composed: Composed) -> None:
-    config = composed()
+@pytest.mark.parametrize(("overrides", "val_size", "epochs"), [([], 5000, 10), (["experiment=notebook"], 0, 5)])
+def test_defaults_and_notebook_are_the_lessons_recipe(
+    overrides: list[str], val_size: int, epochs: int, composed: Composed
+) -> None:
+    config = composed(*overrides)
     assert config.model._target_ == "fmnist.networks.cnn.CNN"
-    assert config.optimizer._target_ == "torch.optim.Adam"
-    assert (config.optimizer.lr, config.data.batch_size, config.trainer.max_epochs) == (0.01, 100, 10)
-    assert (config.data.val_size, config.trainer.devices) == (5000, 1)
-
-
-def test_experiment_notebook_is_the_lessons_protocol(composed: Composed) -> None:
-    config = composed("experiment=notebook")
-    assert (config.data.val_size, config.data.batch_size, config.trainer.max_epochs) == (0, 100, 5)
     assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 0.01)
     assert config.scheduler._target_ == "fmnist.training.scheduler.Constant"
+    assert (config.data.batch_size, config.data.val_size, config.trainer.max_epochs) == (100, val_size, epochs)
+    assert config.trainer.devices == 1
 
 
 def test_trainer_lists_every_argument_of_lightnings_trainer(composed: Composed) -> None:
@@ -123,11 +120,6 @@ def test_class_of_another_kind_is_rejected_in_every_group(group: str, composed: 
     OmegaConf.update(config, key, wrong, merge=group == "trainer", force_add=True)
     with pytest.raises(UserError, match=rf"^{key}\._target_ must be a \w+, got torch\.Generator"):
         build.check(config, RunDirectory(tmp_path))
-
-
-def test_augmentations_are_applied_in_the_order_of_the_command_line(composed: Composed) -> None:
-    augmentations = build.data(composed("augmentation=[shift,flip]")).augmentations
-    assert [type(augmentation).__name__ for augmentation in augmentations] == ["Shift", "Flip"]
 
 
 def test_process_gets_the_threads_that_the_run_asks_for(composed: Composed, tmp_path: Path) -> None:

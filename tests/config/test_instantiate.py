@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
@@ -63,11 +62,6 @@ def test_wrong_node_is_rejected_with_its_name(node: object, message: str) -> Non
 def test_optimizer_must_be_partial() -> None:
     with pytest.raises(UserError, match=r"^optimizer\._partial_ must be true, got None"):
         build({"_target_": "torch.optim.SGD"}, key="optimizer", kind=Optimizer)
-
-
-def test_argument_that_lightning_rejects_is_reported() -> None:
-    with pytest.raises(UserError, match=r"^trainer: You selected an invalid accelerator name"):
-        build({"_target_": "lightning.pytorch.Trainer", "accelerator": "gpuu"}, key="trainer", kind=Trainer)
 
 
 def test_defect_in_a_constructor_keeps_its_type() -> None:

@@ -11,6 +11,9 @@ from fmnist.config.monitor import monitored, score
 from fmnist.config.settings import GROUPS
 from tests.conftest import ROOT
 
+METRIC = "monitor.metric must be val/acc or val/loss or train/acc or train/loss"
+TRUST = "trust must be a list of names of packages, such as [timm]"
+
 
 def configuration(**changes: object) -> DictConfig:
     """The top level of conf/train.yaml, with almost empty groups."""
@@ -39,16 +42,9 @@ def configuration(**changes: object) -> DictConfig:
         ("ensemble", 0, "ensemble must be at least 1 network, got 0"),
         ("test", "maybe", "test must be true or false, got 'maybe'"),
         ("max_jobs", None, "max_jobs must be a whole number, got None"),
-        (
-            *("monitor", {"metric": "val/accc", "mode": "max"}),
-            "monitor.metric must be val/acc or val/loss or train/acc or train/loss, got 'val/accc'; "
-            "did you mean 'val/acc'?",
-        ),
+        ("monitor", {"metric": "acc", "mode": "max"}, f"{METRIC}, got 'acc'; did you mean 'val/acc'?"),
         ("monitor", {"metric": "val/acc", "mode": "up"}, "monitor.mode must be max or min, got 'up'"),
-        *(
-            ("trust", value, f"trust must be a list of names of packages, such as [timm], got {value!r}")
-            for value in ("timm", [1], [""], ["timm.models"], {"a": 1}, None)
-        ),
+        *(("trust", value, f"{TRUST}, got {value!r}") for value in ("timm", [1], ["timm.models"], {"a": 1}, None)),
         ("lr", 0.1, "unknown configuration key 'lr'; did you mean 'optimizer.lr'?"),
     ],
 )
@@ -79,18 +75,13 @@ def test_missing_keys_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "val_size", "limit", "expected"),
-    [
-        ("val/acc", 1, None, "val/acc"),
-        ("val/acc", 0, None, None),
-        ("val/acc", 1, 0, None),
-        ("train/loss", 0, 0, "train/loss"),
-    ],
+    ("metric", "val_size", "batches", "expected"),
+    [("val/acc", 1, None, True), ("val/acc", 0, None, False), ("val/acc", 1, 0, False), ("train/loss", 0, 0, True)],
 )
-def test_runs_are_ranked_by_a_metric_that_they_have(
-    metric: str, val_size: int, limit: int | None, expected: str | None
+def test_metric_of_a_validation_that_does_not_happen_ranks_no_runs(
+    metric: str, val_size: int, batches: int | None, expected: bool
 ) -> None:
-    sizes = {"data": {"val_size": val_size}, "trainer": {"limit_val_batches": limit}}
+    sizes = {"data": {"val_size": val_size}, "trainer": {"limit_val_batches": batches}}
     config = configuration(monitor={"metric": metric, "mode": "max"}, **sizes)
-    assert monitored(config) == expected
-    assert score(config) == ((expected, "max") if expected else ("train/loss", "min"))
+    assert monitored(config) == (metric if expected else None)
+    assert score(config) == ((metric, "max") if expected else ("train/loss", "min"))
