@@ -120,6 +120,7 @@ def test_split_does_not_depend_on_the_runs_seed(data: FashionMNIST, official: Pa
     module = FashionMNIST(data_dir=str(official), seed=1)
     module.setup("fit")
     assert torch.equal(module.val_indices, data.val_indices)
+    assert (data.seed, data.val_seed) == (0, 0)
 
 
 def test_given_directory_is_the_only_source(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
