@@ -4,7 +4,7 @@ import ast
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from fmnist import doctor
 from fmnist.data import download
-from fmnist.doctor import Finding, Options
+from fmnist.doctor import Options
 from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
 from tests.conftest import ROOT, outcome_of, run_command
@@ -26,18 +26,10 @@ def marks(output: str) -> dict[str, str]:
     return {line.split()[1]: line.split()[0] for line in output.partition("\n\n")[0].splitlines()}
 
 
-def only(findings: Iterator[Finding]) -> Finding:
-    (finding,) = findings
-    return finding
-
-
 @pytest.fixture(autouse=True)
 def no_thread_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-
-
-# Python and packages
 
 
 def test_accepted_python_versions_match_pyproject(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +37,7 @@ def test_accepted_python_versions_match_pyproject(monkeypatch: pytest.MonkeyPatc
     ast.parse((ROOT / "fmnist/doctor.py").read_text(), feature_version=(3, 7))  # an old Python can run doctor
     for minor, mark in [(10, "bad"), (11, "ok"), (13, "ok"), (14, "bad")]:
         monkeypatch.setattr(sys, "version_info", (3, minor, 1, "final", 0))
-        finding = only(doctor.python(Options()))
+        (finding,) = doctor.python(Options())
         assert finding.mark == mark, minor
         assert ("from 3.11 to 3.13" in finding.remedy) == (mark == "bad")
 
@@ -84,9 +76,6 @@ def test_imported_version_of_a_package_counts(monkeypatch: pytest.MonkeyPatch, t
     assert provenance.versions() == {**before, "torch": "1.0"}
 
 
-# Torch
-
-
 def test_threads_are_compared_with_usable_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(doctor, "CPU_MAX", quota)
@@ -123,24 +112,21 @@ def test_gpu_that_torch_does_not_see_is_a_warning(monkeypatch: pytest.MonkeyPatc
     assert doctor.gpu() == ("ok", "GPU 0, GPU 1", "")
 
 
-# Data and disk
-
-
 @pytest.mark.real_data
 def test_damaged_or_missing_data_is_reported_and_left_alone(
     official: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert only(doctor.data(Options(data_dir=official))).mark == "ok"
+    assert [finding.mark for finding in doctor.data(Options(data_dir=official))] == ["ok"]
     monkeypatch.setattr(download, "CACHE", tmp_path)
     for content in (None, b"x"):
         if content is not None:
             for path in official.glob("*ubyte"):
                 (tmp_path / path.name).write_bytes(content)
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        finding = only(doctor.data(Options(data_dir=tmp_path)))
-        assert finding.mark == "bad"
-        assert ("is not the official file" if content else "holds no train-images") in finding.found
-        assert only(doctor.data(Options()))[::2] == ("warn", "make data")  # training downloads it
+        (given,), (cached,) = doctor.data(Options(data_dir=tmp_path)), doctor.data(Options())
+        assert given.mark == "bad"
+        assert ("is not the official file" if content else "holds no train-images") in given.found
+        assert cached[::2] == ("warn", "make data")  # training downloads it
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -165,19 +151,16 @@ def test_writing_is_tried_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert "hydra.run.dir" in finding.remedy
 
 
-# Runs
-
-
 @pytest.fixture
 def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunDirectory]:
     """Creates run directories below runs/, each newer than the one before."""
     monkeypatch.chdir(tmp_path)
-    count = iter(range(100))
+    times = iter(range(100))
 
     def call(name: str, **manifest: Any) -> RunDirectory:
         run = RunDirectory(Path("runs") / name)
         run.hydra.mkdir(parents=True)
-        os.utime(run.hydra, 2 * (next(count),))
+        os.utime(run.hydra, 2 * (next(times),))
         if manifest:
             run.write_manifest(manifest)
         return run
@@ -189,37 +172,28 @@ def test_finished_and_running_runs_are_fine(make_run: Callable[..., RunDirectory
     make_run("train/a/1").write_metrics({})
     make_run("sweeps/a/1/lr-0.1").write_metrics({})
     with make_run("train/a/2", state="running").locked():
-        assert only(doctor.runs(Options())) == ("ok", "2 finished, 1 running, 0 unfinished in runs", "")
+        assert list(doctor.runs(Options())) == [("ok", "2 finished, 1 running, 0 unfinished in runs", "")]
 
 
-@pytest.mark.parametrize(
-    ("manifest", "end"),
-    [
-        ({"state": "running"}, "killed"),
-        ({}, "killed"),
-        ({"state": "interrupted", "error": None}, "interrupted"),
-        ({"state": "failed", "error": "OSError: no space left"}, "failed: OSError: no space left"),
-    ],
-)
-def test_unfinished_run_is_listed_with_its_resume_command(
-    make_run: Callable[..., RunDirectory], manifest: dict[str, str], end: str
-) -> None:
-    make_run("train/a/1", **manifest)
-    counts, run = doctor.runs(Options())
-    assert counts == ("warn", "0 finished, 0 running, 1 unfinished in runs", "")
-    assert run == ("warn", f"runs/train/a/1 ({end})", "delete it, or: python train.py resume=runs/train/a/1")
+def test_unfinished_runs_are_listed_with_their_resume_commands(make_run: Callable[..., RunDirectory]) -> None:
+    make_run("train/a/1", state="failed", error="OSError: no space left")
+    make_run("train/a/2", state="interrupted", error=None)
+    make_run("train/a/3", state="running")
+    counts, *runs = doctor.runs(Options())
+    assert counts == ("warn", "0 finished, 0 running, 3 unfinished in runs", "")
+    ends = ("3 (killed)", "2 (interrupted)", "1 (failed: OSError: no space left)")
+    assert [run.found for run in runs] == [f"runs/train/a/{end}" for end in ends]
+    assert runs[0].remedy == "delete it, or: python train.py resume=runs/train/a/3"
 
 
 def test_newest_unfinished_runs_are_listed_even_if_damaged(make_run: Callable[..., RunDirectory]) -> None:
     for number in range(9):
-        make_run(f"sweeps/a/1/seed-{number}").manifest.write_text("{")
-    counts, *listed = doctor.runs(Options())
-    assert counts.found == "0 finished, 0 running, 9 unfinished in runs, the newest 3:"
-    assert [run.found.split()[0] for run in listed] == [f"runs/sweeps/a/1/seed-{number}" for number in (8, 7, 6)]
-    assert "(damaged: cannot read" in listed[0].found
-
-
-# The command
+        make_run(f"sweeps/a/1/seed-{number}")
+    make_run("sweeps/a/1/seed-9").manifest.write_text("{")
+    counts, damaged, *killed = doctor.runs(Options())
+    assert counts.found == "0 finished, 0 running, 10 unfinished in runs, the newest 3:"
+    assert damaged.found.startswith("runs/sweeps/a/1/seed-9 (damaged: cannot read")
+    assert [run.found for run in killed] == [f"runs/sweeps/a/1/seed-{number} (killed)" for number in (8, 7)]
 
 
 def test_failing_check_does_not_stop_the_others(
