@@ -1,4 +1,4 @@
-"""The LightningModule: random numbers, number of log calls, learning rate steps."""
+"""The LightningModule: random numbers, loss, number of log calls, learning-rate steps."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,12 +13,14 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fmnist.config.errors import UserError
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
 from fmnist.training.optimizer import OptimizerFactory
-from fmnist.training.scheduler import Constant, Cosine
+from fmnist.training.schedule_check import check_more_epochs
+from fmnist.training.scheduler import Constant, Cosine, Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 
@@ -80,73 +82,61 @@ def trainer(tmp_path: Path, *, callbacks: Sequence[Callback] = (), **arguments: 
     return Trainer(**(defaults | arguments))
 
 
-OPTIMIZERS = {
-    "no decay": partial(torch.optim.SGD, lr=0.1),
-    "decay": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.3),
-}
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(
+@pytest.mark.parametrize(
+    "optimizer",
+    [partial(torch.optim.SGD, lr=0.1), partial(torch.optim.AdamW, lr=0.01, weight_decay=0.3)],
+    ids=["no decay", "decay"],
+)
+def test_resumed_run_equals_uninterrupted_run(
     optimizer: OptimizerFactory, tmp_path: Path, loader: DataLoader[Batch]
 ) -> None:
-    whole = classifier(optimizer=optimizer)
+    whole, resumed = classifier(optimizer=optimizer), classifier(optimizer=optimizer)
     trainer(tmp_path, max_epochs=3).fit(whole, loader)
-
     first = trainer(tmp_path, max_epochs=1)
     first.fit(classifier(optimizer=optimizer), loader)
     first.save_checkpoint(tmp_path / "first.ckpt")
-    torch.rand(7)  # whatever else draws in the meantime
-    resumed = classifier(optimizer=optimizer)
+    torch.rand(7)  # other code draws in the meantime
     trainer(tmp_path, max_epochs=3).fit(resumed, loader, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
-
+    assert set(whole.state_dict()) == {"network.linear.weight", "network.linear.bias"}
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 class Recorder(Callback):
-    """Draws a number after each step, as any callback may."""
+    """Records loss and size of each batch, and draws a random number after it, as any callback may."""
 
     def __init__(self) -> None:
+        self.batches: list[tuple[float, int]] = []
         self.draws: list[float] = []
 
-    def on_train_batch_end(self, *_args: Any) -> None:
+    def on_train_batch_end(self, _trainer: Any, _module: Any, outputs: Any, batch: Batch, *_args: Any) -> None:
+        self.batches.append((outputs["loss"].item(), len(batch[1])))
         self.draws.append(torch.rand(1).item())
 
 
-def test_a_callback_that_draws_random_numbers_does_not_change_the_weights(
+def test_each_step_has_its_own_random_numbers_whatever_callbacks_draw(
     tmp_path: Path, loader: DataLoader[Batch]
 ) -> None:
-    alone, accompanied = classifier(), classifier()
+    alone, accompanied, recorder = classifier(), classifier(), Recorder()
     trainer(tmp_path).fit(alone, loader)
-    trainer(tmp_path, callbacks=[Recorder()]).fit(accompanied, loader)
-    assert torch.equal(alone.network.linear.weight, accompanied.network.linear.weight)  # type: ignore[arg-type, union-attr]
+    trainer(tmp_path, callbacks=[recorder]).fit(accompanied, loader)
+    assert len(set(recorder.draws)) == 20
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, accompanied.state_dict()[name]), name
 
 
-def test_each_step_drops_out_differently(tmp_path: Path, loader: DataLoader[Batch]) -> None:
-
-    recorder = Recorder()
-    trainer(tmp_path, max_epochs=3, callbacks=[recorder]).fit(classifier(), loader)
-    assert len(set(recorder.draws)) == 30
-
-
-def test_the_epochs_loss_is_the_mean_over_samples_though_the_last_batch_is_short(
-    tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
-    losses: list[tuple[float, int]] = []
-
-    class Losses(Callback):
-        def on_train_batch_end(self, _trainer: Any, _module: Any, outputs: Any, batch: Batch, *_args: Any) -> None:
-            losses.append((outputs["loss"].item(), len(batch[1])))
-
-    fit = trainer(tmp_path, max_epochs=1, callbacks=[Losses()])
-    fit.fit(classifier(), loader)
-    assert [size for _, size in losses] == [10] * 9 + [5]
-    mean = sum(loss * size for loss, size in losses) / SIZE
+def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+    """The last batch is short. A sanity check before training does not count."""
+    recorder, module = Recorder(), classifier()
+    fit = trainer(tmp_path, max_epochs=1, callbacks=[recorder], num_sanity_val_steps=2)
+    fit.fit(module, loader, loader)
+    assert [size for _, size in recorder.batches] == [10] * 9 + [5]
+    mean = sum(loss * size for loss, size in recorder.batches) / SIZE
     assert fit.callback_metrics["train/loss"].item() == pytest.approx(mean)
+    assert module.val_metrics.count == SIZE
 
 
-def test_labels_are_smoothed_in_training_alone(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: DataLoader[Batch]) -> None:
     """Against the cross entropy of the targets written out: 0.3 of each spread evenly over ten classes."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)).to(torch.double)
     module = classifier(network=Doubles(network), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
@@ -163,18 +153,10 @@ def test_labels_are_smoothed_in_training_alone(tmp_path: Path, loader: DataLoade
         assert fit.callback_metrics[name].item() == pytest.approx(expected, rel=1e-6), name
 
 
-def test_a_sanity_check_does_not_enter_the_epochs_figures(tmp_path: Path, loader: DataLoader[Batch]) -> None:
-    module = classifier()
-    fit = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=2)
-    fit.fit(module, loader, loader)
-    assert module.val_metrics.count == SIZE
-
-
-def test_log_is_called_for_the_steps_that_are_written_and_not_for_the_others(
+def test_log_is_called_only_for_the_steps_that_are_written(
     tmp_path: Path, loader: DataLoader[Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call of self.log costs as much as a layer of a small network."""
-    module = classifier()
     logged: list[str] = []
     log = Classifier.log
 
@@ -183,20 +165,20 @@ def test_log_is_called_for_the_steps_that_are_written_and_not_for_the_others(
         log(self, name, *args, **kwargs)
 
     monkeypatch.setattr(Classifier, "log", noting_log)
-    fit = trainer(tmp_path, log_every_n_steps=4, logger=CSVLogger(tmp_path), max_epochs=2)
-    fit.fit(module, loader)
-    assert logged.count("train/loss_step") == 20 // 4
-    assert logged.count("train/loss") == logged.count("train/acc") == 2
-    assert len(logged) == 20 // 4 + 2 * 2
+    trainer(tmp_path, log_every_n_steps=4, logger=CSVLogger(tmp_path)).fit(classifier(), loader)
+    assert sorted(logged) == ["train/acc"] * 2 + ["train/loss"] * 2 + ["train/loss_step"] * (20 // 4)
 
 
-def test_the_schedule_is_stepped_after_each_optimizer_step_until_the_end(
-    tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
-    fit = trainer(tmp_path, max_epochs=2)
+def test_schedule_advances_after_each_optimizer_step_until_the_end(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+    fit = trainer(tmp_path)
     fit.fit(classifier(Cosine), loader)
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
 
 
-def test_only_the_networks_weights_are_in_the_state() -> None:
-    assert set(classifier().state_dict()) == {"network.linear.weight", "network.linear.bias"}
+def test_run_may_be_extended_if_its_learning_rates_so_far_stay_the_same() -> None:
+    check_more_epochs(classifier(Constant), 1, 3)
+    check_more_epochs(classifier(partial(Linear, warmup=0.0, end_factor=1.0)), 1, 3)
+    message = r"planned for 1 epochs: with trainer\.max_epochs=2, the learning-rate schedule would differ"
+    for schedule in (Cosine, Linear):
+        with pytest.raises(UserError, match=message):
+            check_more_epochs(classifier(schedule), 1, 2)

@@ -17,13 +17,29 @@ __all__ = ["loader"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 
 
-class Recorder(Callback):
-    """Records the SIGTERM handler and the ends of epochs; saves a checkpoint, or restores the progress, if asked."""
+@pytest.mark.parametrize("ignored", [True, False])
+def test_lightning_handles_sigterm_unless_it_ignores_signals(
+    ignored: bool, tmp_path: Path, loader: DataLoader[Batch]
+) -> None:
+    handlers = []
+
+    class Recorder(Callback):
+        def on_train_epoch_start(self, *_args: Any) -> None:
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    fit = trainer(tmp_path, max_epochs=1, callbacks=[Recorder()])
+    if ignored:
+        ignore_signals(fit)
+    fit.fit(classifier(), loader)
+    assert (handlers == [signal.SIG_DFL]) == ignored
+
+
+class Progress(Callback):
+    """Records which epochs end; saves each epoch, and restores the progress, if asked."""
 
     def __init__(self, *, save: Path | None = None, restore: bool = False) -> None:
         self.save = save
         self.restore = restore
-        self.handlers: list[Any] = []
         self.ends: list[int] = []
         self._loops: dict[str, Any] | None = None
 
@@ -35,36 +51,21 @@ class Recorder(Callback):
         if self._loops:
             restore_progress(trainer, self._loops["fit_loop"])
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.handlers.append(signal.getsignal(signal.SIGTERM))
-
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.ends.append(trainer.global_step)
+        self.ends.append(trainer.current_epoch)
         if self.save:
             trainer.save_checkpoint(self.save)
 
 
-@pytest.mark.parametrize("ignored", [True, False])
-def test_lightning_handles_sigterm_unless_it_is_told_not_to(
-    ignored: bool, tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
-    recorder = Recorder()
-    fit = trainer(tmp_path, max_epochs=1, callbacks=[recorder])
-    if ignored:
-        ignore_signals(fit)
-    fit.fit(classifier(), loader)
-    assert (recorder.handlers == [signal.SIG_DFL]) == ignored
-
-
-@pytest.mark.parametrize(("restore", "epochs"), [(True, 1), (False, 2)])
-def test_without_restored_progress_lightning_ends_an_epoch_too_many(
-    restore: bool, epochs: int, tmp_path: Path, loader: DataLoader[Batch]
+@pytest.mark.parametrize(("restore", "ends"), [(True, [1]), (False, [0, 1])])
+def test_without_restored_progress_lightning_ends_an_epoch_twice(
+    restore: bool, ends: list[int], tmp_path: Path, loader: DataLoader[Batch]
 ) -> None:
     """A run that max_steps=15 ends in its second epoch of 10 steps, resumed after the first epoch."""
     first = tmp_path / "first.ckpt"
-    trainer(tmp_path, max_epochs=1, callbacks=[Recorder(save=first)]).fit(classifier(), loader)
-    recorder = Recorder(restore=restore)
-    resumed = trainer(tmp_path, max_steps=15, max_epochs=-1, callbacks=[recorder])
+    trainer(tmp_path, max_epochs=1, callbacks=[Progress(save=first)]).fit(classifier(), loader)
+    progress = Progress(restore=restore)
+    resumed = trainer(tmp_path, max_steps=15, max_epochs=-1, callbacks=[progress])
     resumed.fit(classifier(), loader, ckpt_path=first, weights_only=True)
-    assert len(recorder.ends) == epochs
-    assert recorder.ends[-1] == 15
+    assert progress.ends == ends
+    assert resumed.global_step == 15

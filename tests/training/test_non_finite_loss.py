@@ -1,20 +1,22 @@
 """A loss that is not finite ends the run with one line that names its step and images."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.non_finite_loss import NonFiniteLoss
-from tests.conftest import Outcome, one_line
+from tests.conftest import TINY, Outcome, one_line
+from tests.training.test_classifier import classifier, loader, trainer
 
-pytestmark = pytest.mark.real_data
+__all__ = ["loader"]  # a fixture
 
 TrainHere = Callable[..., Outcome]
 
@@ -27,8 +29,8 @@ class Poisoned(torch.nn.Module):
         self.out = torch.nn.Linear(784, 10)
         self.left = after
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.out(images.flatten(1).float() / 255)
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.out(images.flatten(1).float() / 255)
         if self.training and torch.is_grad_enabled():
             self.left -= 1
             if self.left < 0:
@@ -36,27 +38,25 @@ class Poisoned(torch.nn.Module):
         return logits
 
 
-def trained(after: int, overrides: list[str], train_here: TrainHere) -> Outcome:
-    return train_here(
-        *("experiment=smoke", "trainer.max_epochs=3", "threads=1", "hydra.run.dir=run", "trust=[tests]"),
-        *("model._target_=tests.training.test_non_finite_loss.Poisoned", f"+model.after={after}"),
-        *(f"~model.{name}" for name in ("in_channels", "num_classes", "pixel_mean", "pixel_std")),
-        *overrides,
-    )
+POISONED = [
+    *(*TINY, "trainer.max_epochs=3", "trainer.limit_train_batches=10", "trainer.log_every_n_steps=3"),
+    *("trust=[tests]", "model._target_=tests.training.test_non_finite_loss.Poisoned", "scheduler=cosine"),
+    *(f"~model.{name}" for name in ("in_channels", "num_classes", "pixel_mean", "pixel_std")),
+]
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize(
     ("after", "overrides", "step", "batch", "epoch"),
     [
         (0, [], 1, 1, 1),
-        (63, [], 64, 14, 2),
-        (99, [], 100, 50, 2),
-        (99, ["data.val_size=0", "trainer.log_every_n_steps=0"], 100, 50, 2),  # only seen when the epoch ends
-        (63, ["trainer.val_check_interval=0.5", "trainer.log_every_n_steps=0"], 64, 14, 2),
-        (63, ["trainer.accumulate_grad_batches=5"], 13, 14, 2),
+        (13, [], 14, 4, 2),
+        (19, ["data.val_size=0", "trainer.log_every_n_steps=0"], 20, 10, 2),  # only seen when the epoch ends
+        (13, ["trainer.val_check_interval=0.5", "trainer.log_every_n_steps=0"], 14, 4, 2),
+        (13, ["trainer.accumulate_grad_batches=5"], 3, 4, 2),
     ],
 )
-def test_the_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
+def test_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
     after: int,
     overrides: list[str],
     step: int,
@@ -66,12 +66,14 @@ def test_the_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
     tmp_path: Path,
     official: Path,
 ) -> None:
-    line = one_line(trained(after, [*overrides, "scheduler=cosine", "optimizer.lr=0.001"], train_here))
-    told = f"the loss is nan in step {step}, batch {batch} of epoch {epoch}, at learning rate "
-    assert told in line
-    total = 3 * (10 if "trainer.accumulate_grad_batches=5" in overrides else 50)
-    expected = 0.001 * (1 + torch.cos(torch.tensor(torch.pi * (step - 1) / total)).item()) / 2
-    assert float(line.partition(told)[2].partition(":")[0]) == pytest.approx(expected, rel=1e-4)
+    line = one_line(
+        train_here(*POISONED, f"+model.after={after}", "hydra.run.dir=run", "optimizer.lr=0.001", *overrides)
+    )
+    where = f"the loss is nan in step {step}, batch {batch} of epoch {epoch}, at learning rate "
+    assert where in line
+    total = 3 * (2 if "trainer.accumulate_grad_batches=5" in overrides else 10)
+    expected = 0.001 * (1 + math.cos(math.pi * (step - 1) / total)) / 2
+    assert float(line.partition(where)[2].partition(":")[0]) == pytest.approx(expected, rel=1e-4)
 
     data = FashionMNIST(data_dir=str(official), val_size=0 if "data.val_size=0" in overrides else 5000)
     data.setup("fit")
@@ -86,40 +88,31 @@ def test_the_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
         assert "no epoch was finished, so there is no checkpoint" in line
         assert not run.last_checkpoint.exists()
     else:
-        assert "kept: " in line
+        assert f"kept: {run.last_checkpoint}" in line
         weights = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
         assert all(tensor.isfinite().all() for tensor in weights.values())
     manifest = run.read_manifest()
     assert manifest is not None
     assert manifest["state"] == "failed"
-    assert told in manifest["error"]
+    assert where in manifest["error"]
     assert not run.finished
 
 
+@pytest.mark.real_data
 def test_gradient_clipping_prevents_a_non_finite_loss(train_here: TrainHere) -> None:
-    wild = ["experiment=smoke", "threads=1", "dashboard=none", "optimizer=sgd", "optimizer.lr=1e20"]
+    wild = [*TINY, "optimizer=sgd", "optimizer.lr=1e20"]
     assert "the loss is" in one_line(train_here(*wild, "hydra.run.dir=wild"))
     assert train_here(*wild, "trainer.gradient_clip_val=1e-21", "hydra.run.dir=clipped").code == 0
 
 
-def test_each_loss_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_loss_is_checked_once(tmp_path: Path, loader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = trainer(tmp_path, max_epochs=2, callbacks=[NonFiniteLoss()], log_every_n_steps=4)
     checked: list[int] = []
-    stack = torch.stack
 
-    def counting_stack(tensors: list[torch.Tensor]) -> torch.Tensor:
-        checked.append(len(tensors))
-        return stack(tensors)
+    def noting_reduce(tensor: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+        checked.extend(tensor.shape)
+        return tensor
 
-    monkeypatch.setattr(torch, "stack", counting_stack)
-    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    strategy = SimpleNamespace(reduce=lambda losses: losses)  # the mean over one process
-    trainer: Any = SimpleNamespace(strategy=strategy, optimizers=[optimizer], log_every_n_steps=10, global_step=0)
-    callback = NonFiniteLoss()
-    callback.on_train_epoch_start(trainer, trainer)
-    for batch in range(25):
-        callback.on_train_batch_start(trainer, trainer, None, batch)
-        trainer.global_step += 1
-        callback.on_train_batch_end(trainer, trainer, {"loss": torch.tensor(1.0)}, None, batch)
-    callback.on_validation_start(trainer, trainer)
-    callback.on_train_epoch_end(trainer, trainer)
-    assert checked == [10, 10, 5]
+    monkeypatch.setattr(fit.strategy, "reduce", noting_reduce)
+    fit.fit(classifier(), loader, loader)
+    assert checked == [4, 4, 2, 2, 4, 4]  # after steps 4, 8, 12, 16 and 20, and before the first validation
