@@ -77,7 +77,7 @@ def audited(call: Callable[..., Audited], runs: tuple[str, str], tmp_path_factor
 def test_planted_duplicates_are_found(audited: Audited) -> None:
     table = pd.read_csv(audited.directory / "duplicates.csv").set_index(["set", "index", "other_set", "other_index"])
     assert table.index[table["exact"] == 1].tolist() == [("train", 7, "test", 5)]
-    exact, mirrored = (table.loc[place] for place in (("train", 7, "test", 5), ("train", 8, "train", 9)))
+    exact, mirrored = table.loc[("train", 7, "test", 5)], table.loc[("train", 8, "train", 9)]  # type: ignore[index]
     assert exact["label"] != exact["other_label"]
     assert exact[["distance", "mirrored", "down", "right"]].tolist() == [0, 0, 0, 0]
     assert mirrored[["distance", "exact", "mirrored"]].tolist() == [0, 0, 1]

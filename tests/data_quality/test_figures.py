@@ -20,8 +20,8 @@ def some_pairs(distances: list[float]) -> pd.DataFrame:
     return pairs.assign(label="Bag", other_label=np.where(n % 2, "Coat", "Bag"))
 
 
-ISSUES = pd.DataFrame({"set": ["train", "test"], "index": [3, 5], "label": ["Bag", "Coat"]}, index=[3, 65]).assign(
-    probability=[0.1234, 0.2], trained_on_by=[1, 0], votes=[["Bag", "Coat", "Coat", "Shirt"], ["Bag"] * 4]
+ISSUES = pd.DataFrame({"votes": [["Bag", "Coat", "Coat", "Shirt"], ["Bag"] * 4]}, index=[3, 65]).assign(
+    set=["train", "test"], index=[3, 5], label=["Bag", "Coat"], probability=[0.1234, 0.2], trained_on_by=[1, 0]
 )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fmnist.data_quality import label_issues
 
-CLASSES = np.array([f"class {number}" for number in range(10)])
+CLASSES = [f"class {number}" for number in range(10)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -18,22 +18,23 @@ def test_issues_match_the_definition_in_numpy(networks: int, count: int, seed: i
     probabilities = generator.dirichlet(np.full(10, 0.2), (networks, count)).astype(np.float32)
     trained_on = generator.random((networks, count)) < 0.5
     labels = generator.integers(10, size=count)
-    issues = label_issues.find(*map(torch.from_numpy, (probabilities, trained_on, labels)), CLASSES.tolist())
+    tensors = [torch.from_numpy(each) for each in (probabilities, trained_on, labels)]
+    issues = label_issues.find(tensors[0], tensors[1], tensors[2], CLASSES)
 
     votes, mean = probabilities.argmax(axis=2), probabilities.mean(axis=0)
     rejected = (votes != labels).sum(axis=0)
     assert set(issues.index) == set(np.flatnonzero(rejected > networks / 2))
     assert issues["probability"].is_monotonic_increasing
-    for i, issue in issues.iterrows():
+    for i, issue in zip(issues.index.tolist(), issues.to_dict("records"), strict=True):
         others = np.where(np.arange(10) == labels[i], -1, mean[i])
-        assert issue.to_dict() == {
+        assert issue == {
             "label": CLASSES[labels[i]],
             "probability": pytest.approx(mean[i, labels[i]], abs=1e-6),
-            "suggestion": CLASSES[others.argmax()],
+            "suggestion": CLASSES[int(others.argmax())],
             "suggestion_probability": pytest.approx(others.max(), abs=1e-6),
             "rejected_by": rejected[i],
             "trained_on_by": trained_on[:, i].sum(),
-            "votes": CLASSES[votes[:, i]].tolist(),
+            "votes": [CLASSES[vote] for vote in votes[:, i]],
         }
 
 

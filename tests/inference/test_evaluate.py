@@ -98,8 +98,8 @@ def test_last_checkpoint_on_validation_images_repeats_the_validation(
     run: RunDirectory, train_set: ImageDataset
 ) -> None:
     # In a Slurm job with several tasks it is one process all the same.
-    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "2"}
-    outcome = run_command("-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last", **slurm)
+    given = "-m", "fmnist.evaluate", f"run={run.path}", "split=val", "checkpoint=last"
+    outcome = run_command(*given, SLURM_JOB_ID="1", SLURM_JOB_NAME="job", SLURM_NTASKS="2")
     assert (outcome.code, outcome.err) == (0, "")
     assert "only 500 of 5000 images: the run limits the batches" in outcome.out
     directory = run.evaluation("last", "val")

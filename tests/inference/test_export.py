@@ -42,16 +42,16 @@ def run(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def few_images(test_set: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """The only images of the test set in this test."""
+def few_images(test_set: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the test set small."""
     few = ImageDataset(test_set.images[:20], test_set.labels[:20])
     monkeypatch.setattr(ImageDataset, "read", lambda *_: few)
-    return few.images
 
 
 def probabilities(run: RunDirectory, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return fmnist.load(run.path)(images).softmax(dim=1)
+        logits: Tensor = fmnist.load(run.path)(images)
+    return logits.softmax(dim=1)
 
 
 def session(run: RunDirectory) -> Any:

@@ -56,7 +56,8 @@ def garments(draw: st.DrawFn, most: int = 255) -> tuple[Pixels, int]:
 def test_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int]) -> None:
     picture, background = drawn
     result = prepare(Image.fromarray(picture))
-    assert (result.dtype, result.shape) == (np.uint8, (28, 28))
+    assert result.dtype == np.uint8
+    assert result.shape == (28, 28)
     size = np.ptp(np.argwhere(picture != background), axis=0) + 1
     for axis, expected in enumerate(28 * size / size.max()):
         found = np.flatnonzero(result.any(axis=1 - axis))
@@ -68,7 +69,8 @@ def test_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int])
 def test_any_picture_with_content_is_converted(pixels: Pixels) -> None:
     assume(int(pixels.max()) - int(pixels.min()) > 26)  # more than 5 % from any background on one side or the other
     result = prepare(Image.fromarray(pixels))
-    assert (result.dtype, result.shape) == (np.uint8, (28, 28))
+    assert result.dtype == np.uint8
+    assert result.shape == (28, 28)
     assert result.any()
 
 

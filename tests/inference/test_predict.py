@@ -65,7 +65,8 @@ def predict(
 def expected(run: RunDirectory, images: torch.Tensor, checkpoint: Literal["best", "last"] = "best") -> torch.Tensor:
     """Probabilities of a run's network for images."""
     with torch.no_grad():
-        return trained.load(run.path, checkpoint)(images).softmax(dim=1)
+        logits: torch.Tensor = trained.load(run.path, checkpoint)(images)
+    return logits.softmax(dim=1)
 
 
 def test_file_with_a_test_image_gets_the_prediction_of_the_test_image(
