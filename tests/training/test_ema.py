@@ -51,7 +51,7 @@ class Recorder(Callback):
     def on_train_batch_end(self, _trainer: Trainer, pl_module: Any, *_args: Any) -> None:
         self.steps.append(weights(pl_module))
 
-    def on_validation_epoch_start(self, _trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.evaluated.append(weights(pl_module))
 
     on_test_epoch_start = on_validation_epoch_start
@@ -80,7 +80,7 @@ def test_validation_test_and_checkpoints_have_the_averages(tmp_path: Path, loade
         torch.testing.assert_close(checkpoint["state_dict"][name].double(), last[name], rtol=1e-5, atol=1e-6)
         assert torch.equal(checkpoint["current_model_state"][name], value), name
     # What never changes does not drift.
-    constants = trained.network.normalize.mean, trained.network.normalize.std  # type: ignore[union-attr]
+    constants = trained.network.normalize.mean, trained.network.normalize.std
     assert constants == (torch.tensor(72.94), torch.tensor(90.02))
 
     # A run that is resumed after its last epoch has the averages, too.

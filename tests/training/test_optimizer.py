@@ -1,12 +1,12 @@
 """Weight decay applies to the weights of convolutions and linear layers only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pytest
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, Rprop
 
 from fmnist import build
@@ -15,16 +15,16 @@ from fmnist.networks.residual import ResidualCNN
 from fmnist.training.optimizer import make_optimizer
 
 
-def ids(parameters: list[nn.Parameter]) -> set[int]:
+def ids(parameters: Iterable[Tensor]) -> set[int]:
     return {id(parameter) for parameter in parameters}
 
 
 @pytest.mark.parametrize("network", [CNN(), ResidualCNN()], ids=["CNN", "ResidualCNN"])
 def test_weights_decay_and_biases_and_normalisations_do_not(network: nn.Module) -> None:
     first, second = make_optimizer(partial(AdamW, lr=0.1, weight_decay=0.3), network).param_groups
-    weights = ids([layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
+    weights = ids(layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
     assert ids(first["params"]) == weights
-    assert ids(second["params"]) == ids(list(network.parameters())) - weights
+    assert ids(second["params"]) == ids(network.parameters()) - weights
     assert (first["lr"], first["weight_decay"], second["lr"], second["weight_decay"]) == (0.1, 0.3, 0.1, 0)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
@@ -13,20 +14,18 @@ from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import trainer_options
 
 Build = Callable[..., object]
+Composed = Callable[..., DictConfig]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 FOUR_BY_SRUN = ProcessInfo(world_size=4, port=1, launcher="srun")
 
 
 @pytest.fixture
-def trainer(composed: Callable[..., DictConfig], tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Build:
+def trainer(composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     """Builds the trainer of a run in two processes, on a machine of 64 cores of which three may be used."""
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-
-    def call(*overrides: str, process: ProcessInfo | None = None) -> object:
-        return build.trainer(composed(*TWO, *overrides), RunDirectory(str(tmp_path)), process)
-
-    return call
+    run = RunDirectory(tmp_path)
+    return lambda *overrides, process=None: build.trainer(composed(*TWO, *overrides), run, process)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +45,8 @@ def trainer(composed: Callable[..., DictConfig], tmp_path: object, monkeypatch: 
 def test_option_that_does_not_fit_several_processes_is_rejected(
     overrides: list[str], message: str, trainer: Build
 ) -> None:
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=message):
         trainer(*overrides)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -63,32 +61,22 @@ def test_option_at_the_limit_is_accepted(overrides: list[str], trainer: Build) -
     trainer(*overrides)
 
 
-def test_slurm_limits_the_cores_of_processes_that_it_does_not_start(
-    trainer: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_number_of_processes_fits_launcher_and_machine(trainer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = r"srun started 4 processes, but trainer\.devices=2 on trainer\.num_nodes=1 asks for 2; make them equal"
+    with pytest.raises(UserError, match=message):
+        trainer(process=FOUR_BY_SRUN)
+    trainer("trainer.num_nodes=2", process=FOUR_BY_SRUN)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     with pytest.raises(UserError, match=r"trainer\.devices=2 is more than the 1 cores that this run may use"):
         trainer()
     trainer("trainer.devices=4", process=FOUR_BY_SRUN)  # srun gives each process its own cores
 
 
-def test_launcher_and_configuration_must_agree(trainer: Build) -> None:
-    message = r"srun started 4 processes, but trainer\.devices=2 on trainer\.num_nodes=1 asks for 2; make them equal"
-    with pytest.raises(UserError, match=message):
-        trainer(process=FOUR_BY_SRUN)
-    trainer("trainer.num_nodes=2", process=FOUR_BY_SRUN)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "processes"),
-    [
-        (["trainer.devices=2"], 2),
-        (["trainer.accelerator=auto", "trainer.devices=3"], 3),
-        (["trainer.devices=auto"], 1),
-        (["trainer.accelerator=gpu", "trainer.devices=2"], 1),  # the GPUs do the work
-    ],
-)
-def test_processes_share_the_cores_of_a_machine(
-    overrides: list[str], processes: int, composed: Callable[..., DictConfig]
-) -> None:
-    assert trainer_options.processes_here(composed(*TWO, *overrides)) == processes
+def test_processes_on_a_machine_share_its_cores_unless_gpus_do_the_work(composed: Composed) -> None:
+    for processes, overrides in (
+        (2, ["trainer.devices=2"]),
+        (3, ["trainer.accelerator=auto", "trainer.devices=3"]),
+        (1, ["trainer.devices=auto"]),
+        (1, ["trainer.accelerator=gpu", "trainer.devices=2"]),
+    ):
+        assert trainer_options.processes_here(composed(*TWO, *overrides)) == processes, overrides

@@ -1,4 +1,4 @@
-"""What makes training fast, as behaviour: what is done how often. Times are for ``make bench``."""
+"""What makes training fast: what is done how often. ``make bench`` measures times."""
 
 import sys
 from collections import Counter
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.notebook import Network
 from fmnist import build
-from fmnist.config.errors import UserError
 from fmnist.data.batches import SeededBatchSampler
 from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
@@ -26,7 +26,7 @@ Composed = Callable[..., DictConfig]
 
 
 class DuringSteps(Callback):
-    """Counts what happens from the second training step of an epoch to its last."""
+    """Observes from the second training step of an epoch to its last."""
 
     def __init__(self, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
         self.start = start
@@ -41,42 +41,44 @@ class DuringSteps(Callback):
             self.stop()
 
 
-def train(config: DictConfig, directory: Path, callback: Callback) -> None:
-    trainer = build.trainer(config, RunDirectory(directory))
-    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-    trainer.fit(build.classifier(config), build.data(config))
+@pytest.fixture
+def train(composed: Composed, tmp_path: Path) -> Callable[..., None]:
+    """Trains for 12 steps, observed from the second to the last."""
 
+    def call(start: Callable[[], Any], stop: Callable[[], Any], *overrides: str) -> None:
+        short = ["trainer.max_epochs=1", "trainer.limit_train_batches=12", "data.val_size=0", "dashboard=none"]
+        config = composed(*short, *overrides)
+        trainer = build.trainer(config, RunDirectory(tmp_path))
+        trainer.callbacks.append(DuringSteps(start, stop))  # type: ignore[attr-defined]
+        trainer.fit(build.classifier(config), build.data(config))
 
-def calls(config: DictConfig, directory: Path) -> int:
-    """Number of calls of Python and C functions during an epoch's steps."""
-    counter: Counter[str] = Counter()
-
-    def note(_frame: object, event: str, _argument: object) -> None:
-        counter[event] += 1
-
-    callback = DuringSteps(lambda: sys.setprofile(note), lambda: sys.setprofile(None))
-    train(config, directory, callback)
-    return counter["call"] + counter["c_call"]
+    return call
 
 
 @pytest.mark.real_data
 @pytest.mark.usefixtures("official")
-def test_a_step_runs_as_much_python_for_a_thousand_images_as_for_ten(composed: Composed, tmp_path: Path) -> None:
+def test_step_runs_as_much_python_for_a_thousand_images_as_for_ten(train: Callable[..., None]) -> None:
     """No per-sample work: no image is fetched, converted or counted on its own."""
-    settings = ["trainer.max_epochs=1", "trainer.limit_train_batches=12", "data.val_size=0"]
-    calls(composed("data.batch_size=10", *settings), tmp_path / "first")  # imports and caches
-    few = calls(composed("data.batch_size=10", *settings), tmp_path / "few")
-    many = calls(composed("data.batch_size=1000", *settings), tmp_path / "many")
+
+    def calls(batch_size: int) -> int:
+        """Number of calls of Python and C functions during the steps."""
+        counter: Counter[str] = Counter()
+
+        def note(_frame: object, event: str, _argument: object) -> None:
+            counter[event] += 1
+
+        train(lambda: sys.setprofile(note), lambda: sys.setprofile(None), f"data.batch_size={batch_size}")
+        return counter["call"] + counter["c_call"]
+
+    _, few, many = calls(10), calls(10), calls(1000)  # the first imports and fills caches
     assert few > 1000
     assert abs(many - few) < 50  # garbage collection comes and goes; one call per sample would be 10,890 more
 
 
 class Synchronisations(TorchDispatchMode):
-    """Counts how often a value is taken from a tensor to Python, which on a GPU waits for all that was started."""
+    """Counts how often a value is taken from a tensor to Python, for which a GPU finishes everything."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += func is torch.ops.aten._local_scalar_dense.default
@@ -85,11 +87,9 @@ class Synchronisations(TorchDispatchMode):
 
 @pytest.mark.real_data
 @pytest.mark.usefixtures("official")
-def test_steps_between_two_that_are_logged_wait_for_nothing(composed: Composed, tmp_path: Path) -> None:
-    config = composed("trainer.max_epochs=1", "trainer.limit_train_batches=40", "data.val_size=0")
-    config.trainer.log_every_n_steps = 50
+def test_steps_between_two_that_are_logged_wait_for_nothing(train: Callable[..., None]) -> None:
     mode = Synchronisations()
-    train(config, tmp_path, DuringSteps(mode.__enter__, lambda: mode.__exit__(None, None, None)))
+    train(mode.__enter__, lambda: mode.__exit__(None, None, None), "trainer.log_every_n_steps=50")
     assert mode.count == 0
     with mode:
         torch.tensor(1.0).item()
@@ -106,24 +106,22 @@ def test_relu_after_pooling_gives_the_lessons_values_and_gradients_to_the_last_b
         network.to(memory_format=torch.channels_last)
         losses.append(torch.nn.functional.cross_entropy(network(pixels), labels))
         losses[-1].backward()
-    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(*losses)
     for parameter, reference in zip(ours.parameters(), taught.parameters(), strict=True):
-        assert parameter.grad is not None
         assert torch.equal(parameter.grad, reference.grad)  # type: ignore[arg-type]
 
 
 def test_batches_are_made_on_the_device_that_holds_the_images() -> None:
-    """The meta device stands for a GPU: an index that lay elsewhere would have to be copied to it."""
+    """The meta device stands for a GPU: an index elsewhere would have to be copied to it."""
     device = torch.device("meta")
     dataset = ImageDataset(torch.zeros(100, 1, 28, 28, dtype=torch.uint8), torch.zeros(100).long()).to(device)
     for batch in SeededBatchSampler(torch.arange(100).to(device), batch_size=30, seed=0):
-        assert batch.indices.device == device
         images, labels = dataset[batch.indices]
-        assert images.device == labels.device == device
+        assert batch.indices.device == images.device == labels.device == device
 
 
 def test_adams_fading_averages_are_flushed_to_zero_in_every_thread(tmp_path: Path) -> None:
-    """In a process of its own, after all that the guard does: threads inherit it when they are made, not later."""
+    """In a fresh process, after everything that train.py does before: threads inherit the setting when they start."""
     code = f"""
 import torch
 import fmnist.cli.preflight
@@ -141,58 +139,37 @@ print((x * 1e-2 == 0).all().item())
     assert (outcome.out.strip(), outcome.err) == ("True", "")
 
 
-def test_the_default_profiler_measures_nothing_and_another_can_be_chosen(composed: Composed, tmp_path: Path) -> None:
-    default = build.trainer(composed(), RunDirectory(tmp_path)).profiler  # type: ignore[attr-defined]
+def test_default_profiler_measures_nothing_and_another_can_be_chosen(composed: Composed, tmp_path: Path) -> None:
+    default, chosen = (
+        build.trainer(composed(f"trainer.profiler={name}"), RunDirectory(tmp_path)).profiler  # type: ignore[attr-defined]
+        for name in ("null", "simple")
+    )
     assert isinstance(default, speed.NoProfiler)
     with default.profile("anything"), default.profile("within"):
         pass
-    chosen = build.trainer(composed("trainer.profiler=simple"), RunDirectory(tmp_path)).profiler  # type: ignore[attr-defined]
-    assert type(chosen).__name__ == "SimpleProfiler"
+    assert isinstance(chosen, SimpleProfiler)
 
 
 def test_without_the_projects_progress_bar_there_is_none(composed: Composed, tmp_path: Path) -> None:
-    """Lightning's own, redrawn on each step, would come in its place."""
+    """Lightning would add its own, redrawn on each step."""
     trainer = build.trainer(composed("~callbacks.progress_bar"), RunDirectory(tmp_path))
     assert trainer.progress_bar_callback is None
 
 
-def test_bf16_is_refused_where_the_processor_lacks_it(
-    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"trainer.precision=bf16-mixed: this processor has no bf16"):
-        build.trainer(composed("trainer=bf16"), RunDirectory(tmp_path))
+@pytest.mark.parametrize("capable", [True, False])
+def test_bf16_needs_a_processor_that_has_it(capable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": capable})
+    assert speed.has_bf16() == capable
 
 
-@pytest.mark.real_data
-@pytest.mark.usefixtures("official")
-def test_bf16_trains_where_the_processor_has_it(composed: Composed, tmp_path: Path) -> None:
-    if not speed.has_bf16():
-        pytest.skip("this processor has no bf16")
-    dtypes = set()
-
-    class Logits(Callback):
-        def on_train_batch_end(self, trainer: Any, module: Any, *_arguments: Any) -> None:
-            dtypes.add(module.train_metrics._pending[-1][1].dtype)
-
-    config = composed("trainer=bf16", "experiment=smoke", "trainer.max_epochs=1")
-    train(config, tmp_path, Logits())
-    assert dtypes == {torch.bfloat16}
-
-
-def test_the_network_is_compiled_in_place_when_training_starts(
-    composed: Composed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_is_compiled_in_place_when_training_starts(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda _self, mode: compiled.append(mode))
-    module = build.classifier(composed("compile=reduce-overhead"))
+    module, eager = build.classifier(composed("compile=reduce-overhead")), build.classifier(composed())
     names = set(module.state_dict())
     module.setup("test")
+    eager.setup("fit")
     assert compiled == []
     module.setup("fit")
     assert compiled == ["reduce-overhead"]
     assert set(module.state_dict()) == names
-    eager = build.classifier(composed())
-    eager.setup("fit")
-    assert len(compiled) == 1
