@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.cli.test_command_line import everything_in
 from tests.conftest import ROOT, TINY, Outcome, one_line, run_command
+from tests.sweep_fixtures import everything_in
 from tests.torture import different, outcome
 
 pytestmark = pytest.mark.real_data

@@ -1,10 +1,8 @@
 """``python -m fmnist.results``: one table of many runs."""
 
 import dataclasses
-import json
 import re
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,20 @@ from fmnist import results
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps.measurement import Measurement, summaries
-from tests.conftest import ROOT, one_line, run_command
-
-Make = Callable[..., Measurement]
+from tests.conftest import one_line, run_command
 
 
-@pytest.fixture
-def make() -> Make:
-    def measurement(recipe: str = "experiment=small", seed: int = 0, acc: float = 0.93, **changes: Any) -> Measurement:
-        fields: dict[str, Any] = {
-            "recipe": recipe.split(),
-            "seed": seed,
-            "parameters": 32_918,
-            "seconds": 100.0 + seed,
-            "metrics": {"val/acc": acc + 0.01, "test/acc": acc},
-            "configuration": {"seed": seed, "data": {"seed": seed, "data_dir": None, "batch_size": 100}},
-            "manifest": {"commit": "0123456789", "dirty": False},
-        }
-        return Measurement(**(fields | changes))
-
-    return measurement
+def make(recipe: str = "experiment=small", seed: int = 0, acc: float = 0.93, **changes: Any) -> Measurement:
+    fields: dict[str, Any] = {
+        "recipe": recipe.split(),
+        "seed": seed,
+        "parameters": 32_918,
+        "seconds": 100.0 + seed,
+        "metrics": {"val/acc": acc + 0.01, "test/acc": acc},
+        "configuration": {"seed": seed, "data": {"seed": seed, "data_dir": None, "batch_size": 100}},
+        "manifest": {"commit": "0123456789", "dirty": False},
+    }
+    return Measurement(**(fields | changes))
 
 
 def cells(measurements: list[Measurement]) -> list[dict[str, str]]:
@@ -41,7 +33,7 @@ def cells(measurements: list[Measurement]) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_runs_that_differ_only_in_their_seed_make_a_row_with_mean_and_standard_deviation(make: Make) -> None:
+def test_runs_that_differ_only_in_their_seed_make_a_row_with_mean_and_standard_deviation() -> None:
     accuracies = [0.93, 0.94, 0.92]
     (row,) = cells([make(seed=seed, acc=acc) for seed, acc in enumerate(accuracies)])
     sd = 100 * statistics.stdev(accuracies)
@@ -56,19 +48,22 @@ def test_runs_that_differ_only_in_their_seed_make_a_row_with_mean_and_standard_d
     }
 
 
-def test_one_run_has_no_standard_deviation_and_missing_values_are_dashes(make: Make) -> None:
+def test_missing_values_are_dashes() -> None:
     (row,) = cells([make(metrics={"val/acc": 0.5}, seconds=None, parameters=None, manifest={})])
-    assert (row["validation accuracy"], row["test accuracy"]) == ("50.00", "-")
+    assert (row["validation accuracy"], row["test accuracy"]) == ("50.00", "-")  # one run: no standard deviation
     assert row["parameters"] == row["seconds"] == row["commit"] == "-"
+    (row,) = cells([make(), make(seed=1, metrics={"val/acc": 0.9}), make(seed=2, seconds=None)])
+    assert row["test accuracy"] == row["seconds"] == "-"
 
 
-def test_seed_that_was_trained_twice_counts_once(make: Make) -> None:
+def test_seed_that_was_trained_twice_counts_once() -> None:
     alone = [make(seed=seed, acc=0.9 + seed / 100) for seed in range(3)]
-    (summary,) = summaries([*alone, *(dataclasses.replace(run, seconds=1.0) for run in alone)])
-    assert (list(summary.runs), list(summary.uncounted)) == (alone, [])
+    untested = make(metrics={"val/acc": alone[0].metrics["val/acc"]}, seconds=1.0)
+    (summary,) = summaries([untested, *alone, *(dataclasses.replace(run, seconds=1.0) for run in alone)])
+    assert (list(summary.runs), summary.uncounted) == (alone, [])
 
 
-def test_first_run_of_a_seed_counts_and_one_with_different_metrics_is_named(make: Make) -> None:
+def test_first_run_of_a_seed_counts_and_one_with_different_metrics_is_named() -> None:
     first, second = (make("a=1", acc=acc, manifest={"start": f"2026-11-0{day}"}) for day, acc in ((1, 0.5), (2, 0.6)))
     (summary,) = summaries([second, first, make("a=1", seed=1)])
     assert [run.metrics["test/acc"] for run in summary.runs] == [0.5, 0.93]
@@ -77,78 +72,57 @@ def test_first_run_of_a_seed_counts_and_one_with_different_metrics_is_named(make
     ]
 
 
-def test_runs_that_do_not_count_are_named_below_the_table(
-    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_runs_that_do_not_count_are_named_below_the_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number, acc in enumerate((0.5, 0.6)):
-        make("a=*", acc=acc, configuration={"data": {}}).write(tmp_path / f"{number}-seed0.json")
+        make("a=*", acc=acc).write(tmp_path / f"{number}-seed0.json")
     with caplog.at_level("INFO"):
         results.main(results.Options(runs=(str(tmp_path),), output=tmp_path / "table.md"))
-    assert caplog.messages[-1].splitlines()[-2] == ""
-    assert caplog.messages[-1].splitlines()[-1].startswith("a=*, seed 0: the run started at an unknown time counts")
+    *_, blank, note = caplog.messages[-1].splitlines()
+    assert (blank, note.partition(" counts")[0]) == ("", "a=*, seed 0: the run started at an unknown time")
     *_, last, blank, note = (tmp_path / "table.md").read_text().splitlines()
     assert (last.split("|")[-3].strip(), blank, note.partition(":")[0]) == ("1", "", r"a=\*, seed 0")
 
 
-def test_tested_run_counts_rather_than_an_untested_one(make: Make) -> None:
-    tested = make()
-    (summary,) = summaries([make(metrics={"val/acc": tested.metrics["val/acc"]}, seconds=1.0), tested])
-    assert (list(summary.runs), list(summary.uncounted)) == ([tested], [])
+def test_recipe_whose_file_has_changed_has_two_rows() -> None:
+    for batch_size, runs in ((200, ["1", "1"]), (100, ["2"])):
+        other = {"seed": 1, "data": {"seed": 1, "data_dir": "/elsewhere", "batch_size": batch_size}}
+        assert [row["runs"] for row in cells([make(), make(seed=1, configuration=other)])] == runs
 
 
-def test_mean_is_missing_if_a_run_lacks_the_value(make: Make) -> None:
-    (row,) = cells([make(), make(seed=1, metrics={"val/acc": 0.9}), make(seed=2, seconds=None)])
-    assert row["test accuracy"] == row["seconds"] == "-"
+def test_shortest_training_comes_first_and_shared_overrides_are_left_out() -> None:
+    recipes = [make("a=1 b=1", seconds=9.0), make("a=1 c=1", seconds=None), make("a=1", seconds=1.0)]
+    assert [row["recipe"] for row in cells(recipes)] == ["the defaults", "b=1", "c=1"]
+    assert results.shared(summaries(recipes)) == ["a=1"]
+    assert results.shared(summaries(recipes[:1])) == []
 
 
-def test_recipe_whose_file_has_changed_has_two_rows(make: Make) -> None:
-    changed = {"seed": 1, "data": {"seed": 1, "data_dir": "/elsewhere", "batch_size": 200}}
-    assert [row["runs"] for row in cells([make(), make(seed=1, configuration=changed)])] == ["1", "1"]
-    elsewhere = {"seed": 1, "data": {"seed": 1, "data_dir": "/elsewhere", "batch_size": 100}}
-    assert [row["runs"] for row in cells([make(), make(seed=1, configuration=elsewhere)])] == ["2"]
-
-
-def test_shortest_training_comes_first_and_shared_overrides_are_left_out(make: Make) -> None:
-    slow, fast = make("a=1 b=1", seconds=9.0), make("a=1", seconds=1.0)
-    assert [row["recipe"] for row in cells([slow, fast])] == ["the defaults", "b=1"]
-    assert results.shared(summaries([slow, fast])) == ["a=1"]
-    assert results.shared(summaries([slow])) == []
-
-
-def test_floor_epochs_are_shown_if_the_floor_was_measured(make: Make) -> None:
+def test_floor_epochs_are_shown_if_the_floor_was_measured() -> None:
     (row,) = cells([make(seconds=100.0, floor=2.0), make(seed=1, seconds=100.0, floor=4.0)])
     assert row["floor epochs"] == "38"  # the mean of 50 and 25
     assert all("floor epochs" not in row for row in cells([make()]))
 
 
-def test_commit_with_uncommitted_changes_has_a_plus(make: Make) -> None:
+def test_commit_with_uncommitted_changes_has_a_plus() -> None:
     (row,) = cells([make(), make(seed=1, manifest={"commit": "fedcba9876", "dirty": True})])
     assert row["commit"] == "0123456, fedcba9+"
 
 
-def test_kept_run_is_read_unchanged(make: Make, tmp_path: Path) -> None:
-    kept = make("experiment=small 'a=[b, c/d]'", floor=2.5, configuration={"data": {"batch_size": 100}})
-    for _ in range(2):
-        results.keep([kept], tmp_path / "made/for it")
-        (path,) = (tmp_path / "made/for it").iterdir()
-        assert re.fullmatch(r"small[\w+.-]+-seed0\.json", path.name)
-        assert Measurement.read(path) == kept
-    assert list(results.read(path.parent)) == list(results.read(path)) == [kept]
-
-
-def test_every_recipe_has_its_own_file(make: Make, tmp_path: Path) -> None:
+def test_every_recipe_is_kept_in_its_own_file_and_read_unchanged(tmp_path: Path) -> None:
     assert results.file_name(make("experiment=small")) == "small-seed0.json"  # as make measure names it
     long = " ".join(f"model.parameter{number}=1" for number in range(20))
-    recipes = ["", "experiment=small", "a=b", "a=/b", "a=:b", f"{long} lr=1", f"{long} lr=2"]
-    made = [make(recipe, configuration={"data": {}}) for recipe in recipes]
-    results.keep(made, tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(recipes)
-    assert sorted(results.read(tmp_path), key=str) == sorted(made, key=str)
+    recipes = ["", "experiment=small 'a=[b, c/d]'", "a=b", "a=/b", "a=:b", f"{long} lr=1", f"{long} lr=2"]
+    made = [make(recipe, floor=2.5) for recipe in recipes]
+    for _ in range(2):  # the second time changes nothing
+        results.keep(made, tmp_path / "made/for it")
+        paths = list(tmp_path.rglob("*.json"))
+        assert all(re.fullmatch(r"[\w+.-]+-seed0\.json", path.name) for path in paths)
+        read = [run for path in paths for run in results.read(path)]
+        assert sorted(read, key=str) == sorted(results.read(paths[0].parent), key=str) == sorted(made, key=str)
 
 
-def test_two_runs_cannot_share_a_file(make: Make, tmp_path: Path) -> None:
-    run = make(manifest={"start": "2026-11-01"}, configuration={"data": {}})
-    changed = dataclasses.replace(run, configuration={"data": {"batch_size": 7}}, manifest={})
+def test_two_runs_cannot_share_a_file(tmp_path: Path) -> None:
+    run = make(manifest={"start": "2026-11-01"})
+    changed = dataclasses.replace(run, seconds=7.0, manifest={})
     message = r"small-seed0\.json would be the file of two runs, started 2026-11-01 and at an unknown time"
     with pytest.raises(UserError, match=message):
         results.keep([run, changed], tmp_path)
@@ -159,59 +133,49 @@ def test_two_runs_cannot_share_a_file(make: Make, tmp_path: Path) -> None:
     assert list(results.read(tmp_path)) == [run]
 
 
-@pytest.mark.parametrize("option", ["keep={path}/file", "keep={path}/file/below", "output={path}/none/table.md"])
-def test_unwritable_file_is_one_line(option: str, make: Make, tmp_path: Path) -> None:
-    make(configuration={"data": {}}).write(tmp_path / "small-seed0.json")
-    (tmp_path / "file").touch()
-    option = option.format(path=tmp_path)
-    outcome = run_command("-m", "fmnist.results", f"runs={tmp_path}", option)
-    assert f"error: cannot write {option}: " in one_line(outcome)
+def test_unwritable_file_is_rejected(tmp_path: Path) -> None:
+    make().write(tmp_path / "small-seed0.json")
+    for option in ("keep", "output"):
+        path = tmp_path / "small-seed0.json/below"
+        with pytest.raises(UserError, match=f"cannot write {option}={path}: Not a directory"):
+            results.main(results.Options(runs=(str(tmp_path),), **{option: path}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": 1}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": 1}'])
 def test_file_without_a_measurement_is_rejected(content: str, tmp_path: Path) -> None:
-    path = tmp_path / "x-seed0.json"
-    path.write_text(content)
+    (tmp_path / "x-seed0.json").write_text(content)
     with pytest.raises(UserError, match=r"x-seed0\.json holds no measurement"):
         list(results.read(tmp_path))
 
 
-def test_missing_runs_are_one_line(tmp_path: Path) -> None:
-    assert "error: no finished run in" in one_line(run_command("-m", "fmnist.results", f"runs={tmp_path}"))
-    assert "error: there is no nowhere" in one_line(run_command("-m", "fmnist.results", "runs=nowhere"))
+def test_missing_runs_are_rejected(tmp_path: Path) -> None:
+    assert (
+        one_line(run_command("-m", "fmnist.results", f"runs={tmp_path}")) == f"error: no finished run in {tmp_path}\n"
+    )
+    with pytest.raises(UserError, match="there is no nowhere; runs are under runs/train and runs/sweeps"):
+        list(results.read(Path("nowhere")))
 
 
 @pytest.mark.real_data
-def test_real_runs_are_summarized_kept_and_read_again(tmp_path: Path) -> None:
-    sweep = [f"hydra.sweep.dir={tmp_path}/runs", "experiment=smoke", "trainer.max_epochs=1", "threads=1"]
-    trained = run_command(ROOT / "train.py", "-m", *sweep, "seed=0,1", "dashboard=none")
-    assert trained.code == 0, trained.err
-    files = [f"keep={tmp_path}/kept", f"output={tmp_path}/table.md"]
-    outcome = run_command("-m", "fmnist.results", f"runs={tmp_path}/runs", *files)
+def test_real_run_is_summarized_kept_and_read_again(trained_run: RunDirectory, tmp_path: Path) -> None:
+    outcome = run_command("-m", "fmnist.results", f"runs={trained_run.path}", f"keep={tmp_path}")
     assert (outcome.code, outcome.err) == (0, "")
-    found = [json.loads(path.read_text())["test/acc"] for path in tmp_path.glob("runs/*/metrics.json")]
-    expected = f"{100 * statistics.mean(found):.2f} ± {100 * statistics.stdev(found):.2f}"
-    assert last_row(outcome.out)[-2:] == ["experiment=smoke", "trainer.max_epochs=1"]
-    assert expected in outcome.out
-    assert expected in (tmp_path / "table.md").read_text()
-    again = run_command("-m", "fmnist.results", f"runs={tmp_path}/kept")
-    assert again.out == outcome.out.partition("\n")[2]
-    for run in map(RunDirectory, tmp_path.glob("runs/*-*")):
-        manifest = json.loads(run.manifest.read_text())
-        assert manifest["parameters"] == 32_998
-        assert 0 < manifest["training_seconds"] < manifest["seconds"]
+    first, _, row = outcome.out.splitlines()
+    assert first == f"kept 1 files in {tmp_path}"
+    words, metrics = row.split(), trained_run.read_metrics()
+    assert words[0] == "32,998"
+    assert words[2:5] == [f"{100 * metrics['val/acc']:.2f}", f"{100 * metrics['test/acc']:.2f}", "1"]
+    assert words[-2:] == ["experiment=smoke", "trainer.limit_test_batches=null"]
+    assert run_command("-m", "fmnist.results", f"runs={tmp_path}").out == outcome.out.partition("\n")[2]
+    (kept,) = results.read(tmp_path)
+    assert kept.configuration == trained_run.read_configuration()
+    assert kept.seconds == (trained_run.read_manifest() or {})["training_seconds"]
 
 
 @pytest.mark.real_data
-def test_run_that_was_resumed_with_more_epochs_says_so(tmp_path: Path) -> None:
-    first = ["experiment=smoke", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}/run"]
-    for overrides in (first, [f"resume={tmp_path}/run", "trainer.max_epochs=3"]):
-        trained = run_command(ROOT / "train.py", *overrides)
-        assert trained.code == 0, trained.err
-    (run,) = results.read(tmp_path)
+def test_run_that_was_resumed_with_more_epochs_says_so(run_copy: RunDirectory) -> None:
+    manifest = run_copy.read_manifest() or {}
+    run_copy.write_manifest({"sessions": [*manifest["sessions"], {"max_epochs": 3}]})
+    (run,) = results.read(run_copy.path)
     assert run.recipe[-1] == "trainer.max_epochs=3 (when resumed)"
     assert run.configuration["trainer"]["max_epochs"] == 3
-
-
-def last_row(text: str) -> list[str]:
-    return text.splitlines()[-1].split()
