@@ -102,8 +102,9 @@ def test_gallery_shows_each_image_with_its_caption_on_one_scale_of_grey() -> Non
 
 def test_gallery_makes_room_for_longer_captions_and_wider_images() -> None:
     def height(width: int, caption: str) -> float:
-        pictures = grey(1, 2, 3, width=width)
-        return image_grids.gallery(pictures, [caption] * 3, title="", columns=2).get_figheight()
+        figure = image_grids.gallery(grey(1, 2, 3, width=width), [caption] * 3, title="", columns=2)
+        assert figure.get_figwidth() == 3.2
+        return figure.get_figheight()
 
     # A title of 0.42 inches, two rows, a margin of 0.05; 1.5 inches for a square image, 0.18 for each line.
     assert height(28, "a\nb") == pytest.approx(0.42 + 2 * (1.5 + 0.1 + 2 * 0.18) + 0.05)

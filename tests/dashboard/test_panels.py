@@ -1,5 +1,6 @@
 """What each panel hands to TensorBoard's writer."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -7,6 +8,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from fmnist.dashboard.mistakes import Mistakes, confused_pairs_table
 from fmnist.dashboard.panel import Panel, PanelContext
 from fmnist.dashboard.per_class import PerClass
 from fmnist.dashboard.precision_recall import PrecisionRecall
+from fmnist.dashboard.texts import hyperparameters
 from fmnist.dashboard.training_batch import TrainingBatch, class_captions
 from fmnist.data.files import CLASS_NAMES
 from fmnist.networks.cnn import CNN
@@ -143,6 +146,17 @@ def test_captions_of_mixtures_name_the_greater_share_first() -> None:
     targets[0, [8, 6]] = torch.tensor([0.7, 0.3])
     targets[1, 8] = 1
     assert class_captions(targets) == ["70% Bag\n30% Shirt", "Bag"]
+
+
+def test_hyperparameters_are_numbers_and_class_names(composed: Callable[..., DictConfig]) -> None:
+    found = hyperparameters(composed("optimizer.lr=0.5", "data.batch_size=7"))
+    assert list(found) == sorted(found)
+    assert [found[name] for name in ("data.batch_size", "model", "optimizer", "optimizer.lr")] == [
+        7,
+        "CNN",
+        "Adam",
+        0.5,
+    ]
 
 
 @pytest.mark.parametrize(("panel", "least"), [(Mistakes, 1), (Embedding, 3), (TrainingBatch, 1)])

@@ -18,7 +18,7 @@ def labels_and_size(draw: st.DrawFn) -> tuple[Tensor, int]:
     return torch.tensor(labels), draw(st.integers(0, len(labels) - 1))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(labels_and_size(), st.integers(0, 2**63 - 1))
 def test_every_index_comes_once_and_each_class_keeps_its_share(case: tuple[Tensor, int], seed: int) -> None:
     labels, val_size = case

@@ -1,7 +1,6 @@
 """An ensemble: each network has its part of a batch while training, and all of them answer together."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +65,8 @@ def test_networks_of_a_run_begin_differently(composed: Callable[..., DictConfig]
 
 @pytest.mark.parametrize("kind", export_formats.FORMATS)
 def test_exported_networks_say_the_same_for_any_batch_size(kind: str) -> None:
-    """An ensemble of all kinds of residual network: with a learned and a fixed stem, slow and quick, with dropout."""
+    """An ensemble of both kinds of residual network: with a learned and with a fixed, quick stem."""
     torch.manual_seed(0)
-    kinds: list[dict[str, Any]] = [{"dropout": 0.2}, {"stem_stride": 2}, {"fixed_stem": True}]
-    network = Ensemble(ResidualCNN(widths=[8, 8], **options) for options in kinds)
+    quick = ResidualCNN(widths=[8], stem_stride=2, fixed_stem=True)
+    network = Ensemble([ResidualCNN(widths=[8], dropout=0.2), quick])
     assert export_difference(network, kind, images(350)) < 1e-5
