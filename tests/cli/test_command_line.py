@@ -37,9 +37,10 @@ Start = Callable[..., fork_server.Popen]
         ("data.batch_size=0", "data.batch_size must be at least 1, got 0"),
         ("-m optimizer.lr=0.01,-1", "optimizer: Invalid learning rate: -1"),
         ("-m optimizer=adam,sdg", "did you mean 'sgd'?"),
+        ("-m data.batch_size=range(-1,2)", "data.batch_size must be at least 1, got -1"),
+        ("-m seed=1,2,1", "seed has the value 1 twice"),
         # of directories
         ("hydra.run.dir=busy", "busy already holds a finished run, and nothing in it was changed; choose another"),
-        ("hydra.run.dir=busy/checkpoints/new", "busy/checkpoints/new lies within another run"),
         ("hydra.run.dir=file", "file is a file; a run or a sweep needs a directory"),
         ("hydra.run.dir=file/run", "cannot write the directory file/run"),
         (f"hydra.run.dir={300 * 'x'}", "File name too long"),

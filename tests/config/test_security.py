@@ -172,6 +172,11 @@ def test_run_directory_cannot_trust_itself(untrained_run: RunDirectory) -> None:
     assert not WITNESS.exists()
 
 
+def test_configuration_of_another_version_is_rejected(untrained_run: RunDirectory) -> None:
+    rewrite(untrained_run, speed=1)
+    assert "cannot read run/.hydra/config.yaml: unknown configuration key 'speed'" in load_error("run")
+
+
 @pytest.mark.real_data
 def test_trusted_package_can_be_trained_and_loaded(train_here: TrainHere) -> None:
     network = "~model", "+model._target_=foreign_package.Net", "trust=[foreign_package]"
@@ -267,8 +272,7 @@ def test_url_is_rejected_without_a_connection(
         assert load_error(untrained_run.path, checkpoint=url) == f"checkpoint must be best or last, got '{url}'"
         with pytest.raises(UserError, match="no checkpoint"):  # Lightning's own CheckpointIO would fetch it
             CheckpointIO().load_checkpoint(url)
-    for name in ("evaluate", "predict", "export"):
-        assert "no directory " in one_line(command(name, f"run={url}"))
+    assert "no directory " in one_line(command("predict", f"run={url}"))
     assert connections == []
 
 
