@@ -25,7 +25,7 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
     counts = np.array([[8, 2, 0], [1, 998, 1], [0, 0, 0]])
     (axes,) = figures.confusion_matrix(counts, ["a", "b", "c"], title="a title").axes
     cells: dict[tuple[int, int], list[str]] = {}
-    for text in axes.texts:
+    for text in sorted(axes.texts, key=lambda text: text.get_position()[1]):  # from top to bottom
         x, y = text.get_position()
         cells.setdefault((round(y), round(x)), []).append(f"{text.get_text()} {text.get_color()}")
     # Rows are true classes, from top to bottom; cells without a prediction stay empty.
