@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,117 +130,80 @@ def test_page_names_the_network_and_draws_lines_of_two_pixels_of_its_input(demo_
     assert (given["drawing"]["canvas_size"], given["drawing"]["brush"]["default_size"]) == ([392, 392], 392 / 28 * 2)
 
 
-@contextmanager
-def serving(run: RunDirectory, temporary: Path) -> Iterator[tuple[fork_server.Popen, str]]:
-    """The program, with its own directory for temporary files, and the address of its page."""
+@pytest.fixture
+def demo_process(trained_run: RunDirectory, tmp_path: Path) -> Iterator[fork_server.Popen]:
+    """The program, with temporary files in tmp_path."""
+    pytest.importorskip("gradio")
     program = "import runpy, tempfile; tempfile.tempdir = None; runpy.run_module('fmnist.demo', run_name='__main__')"
-    command = "-c", program, f"run={run.path}", f"port={free_port()}"
-    process = fork_server.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(temporary)})
+    command = "-c", program, f"run={trained_run.path}", f"port={free_port()}"
+    process = fork_server.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
     timer = threading.Timer(120, process.kill)
     timer.start()
-    try:
-        network, page = process.stdout.readline(), process.stdout.readline()
-        assert network.startswith(f"network              {run.path} (best checkpoint, test accuracy 0."), network
-        yield process, page.split()[1]
-    finally:
-        process.send_signal(signal.SIGINT)  # not killed, or its temporary directory would stay
-        process.communicate()
-        timer.cancel()
-
-
-@pytest.fixture(scope="module")
-def address(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("gradio")
-    with serving(trained_run, tmp_path_factory.mktemp("demo")) as (_process, address):
-        yield address
-
-
-@pytest.fixture
-def page(browser: Chrome, address: str) -> Chrome:
-    """A browser that has opened the page."""
-    browser.get_log("performance")  # forget what was fetched before
-    browser.get(address)
-    return browser
-
-
-def wait(page: Chrome, until: Callable[[], Any]) -> Any:
-    ignored = [NoSuchElementException, StaleElementReferenceException]
-    return WebDriverWait(page, 30, ignored_exceptions=ignored).until(lambda _page: until())
-
-
-def find(page: Chrome, selector: str) -> Any:
-    return wait(page, lambda: page.find_element("css selector", selector))
-
-
-def upload(page: Chrome, path: Path) -> None:
-    find(page, "#picture input[type=file]").send_keys(str(path))
-
-
-def answer(page: Chrome) -> dict[str, float]:
-    """The probabilities that the page shows."""
-
-    def read() -> dict[str, float]:
-        bars: Any = page.find_elements("css selector", "#answer meter")
-        return {bar.get_attribute("aria-label"): float(bar.get_attribute("value")) for bar in bars}
-
-    values: dict[str, float] = wait(page, lambda: len(read()) == len(CLASS_NAMES) and read())
-    return values
+    yield process
+    process.kill()
+    process.communicate()
+    timer.cancel()
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_page_shows_a_message_for_a_bad_file_and_then_the_prediction_for_a_picture(
-    page: Chrome, trained_run: RunDirectory, test_set: ImageDataset, tmp_path: Path
+def test_page_classifies_files_and_drawings_in_a_browser(
+    browser: Chrome, demo_process: fork_server.Popen, trained_run: RunDirectory, test_set: ImageDataset, tmp_path: Path
 ) -> None:
-    wait(page, lambda: f"{trained_run.path} (best checkpoint, test accuracy 0." in find(page, "#title").text)
+    network, address = (demo_process.stdout.readline()[21:].split("  ")[0].strip() for _ in range(2))
+    assert network.startswith(f"{trained_run.path} (best checkpoint, test accuracy 0.")
+    browser.get(address)
+
+    def wait(until: Callable[[], Any]) -> Any:
+        ignored = [NoSuchElementException, StaleElementReferenceException]
+        return WebDriverWait(browser, 30, ignored_exceptions=ignored).until(lambda _: until())
+
+    def find(selector: str) -> Any:
+        return wait(lambda: browser.find_element("css selector", selector))
+
+    def shown() -> dict[str, float]:
+        bars: Any = browser.find_elements("css selector", "#answer meter")
+        return {bar.get_attribute("aria-label"): float(bar.get_attribute("value")) for bar in bars}
+
+    wait(lambda: network in find("#title").text)
     (tmp_path / "rubbish.png").write_text("rubbish")
-    upload(page, tmp_path / "rubbish.png")
-    message = find(page, "#message")
-    wait(page, lambda: message.text.startswith("rubbish.png is not a picture"))
-    assert page.find_elements("css selector", "#answer meter") == []
-    find(page, "#picture button[aria-label='Remove Image']").click()
-    wait(page, lambda: message.text == "")
+    find("#picture input[type=file]").send_keys(str(tmp_path / "rubbish.png"))
+    wait(lambda: find("#message").text.startswith("rubbish.png is not a picture"))
+    assert shown() == {}
+    find("#picture button[aria-label='Remove Image']").click()
+    wait(lambda: find("#message").text == "")
 
     image = test_set.images[3:4]  # uncertain, after so short a training
     Image.fromarray(image[0, 0].numpy()).save(tmp_path / "image.png")
-    upload(page, tmp_path / "image.png")
-    with torch.no_grad():
-        expected = fmnist.load(trained_run.path)(image).softmax(dim=1)[0].tolist()
-    assert answer(page) == pytest.approx(dict(zip(CLASS_NAMES, expected, strict=True)), abs=1e-6)
-    assert page.find_element("css selector", "#answer h2").text == CLASS_NAMES[int(np.argmax(expected))]
-    wait(page, lambda: page.find_element("css selector", "#seen img").get_property("naturalWidth") == 392)
+    find("#picture input[type=file]").send_keys(str(tmp_path / "image.png"))
+    wait(lambda: len(shown()) == len(CLASS_NAMES))
+    probabilities = fmnist.load(trained_run.path)(image).softmax(dim=1)[0].tolist()
+    assert shown() == pytest.approx(dict(zip(CLASS_NAMES, probabilities, strict=True)), abs=1e-6)
+    assert find("#answer h2").text == CLASS_NAMES[int(np.argmax(probabilities))]
+    wait(lambda: find("#seen img").get_property("naturalWidth") == 392)
 
+    find("button[role=tab][aria-selected=false]").click()
+    wait(lambda: "Drawing" in find("button[role=tab][aria-selected=true]").text)
+    wait(lambda: shown() == {})
+    find("#drawing button[aria-label='Brush Size']")  # there when the brush has been taken
+    pen = ActionChains(browser, duration=50).move_to_element_with_offset(find("#drawing canvas"), 0, -100)
+    pen.click_and_hold().move_by_offset(0, 200).release().perform()
+    wait(lambda: len(shown()) == len(CLASS_NAMES))
 
-@pytest.mark.slow
-@pytest.mark.real_data
-def test_page_classifies_a_drawing(page: Chrome) -> None:
-    find(page, "button[role=tab][aria-selected=false]").click()
-    wait(page, lambda: "Drawing" in find(page, "button[role=tab][aria-selected=true]").text)
-    canvas = find(page, "#drawing canvas")
-    find(page, "#drawing button[aria-label='Brush Size']")  # there when the brush has been taken
-    pen = ActionChains(page, duration=50)
-    pen.move_to_element_with_offset(canvas, 0, -100).click_and_hold().move_by_offset(0, 200).release().perform()
-    assert max(answer(page).values()) > 0.1
-
-
-@pytest.mark.slow
-@pytest.mark.real_data
-def test_page_loads_nothing_from_other_servers(page: Chrome, address: str) -> None:
-    find(page, "#picture input[type=file]")
-    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
     urls = [request["request"]["url"] for request in requests if request["documentURL"].startswith("http")]
     assert len(urls) > 10
-    assert [url for url in urls if not url.startswith((address, "data:", "blob:"))] == []
+    assert [url for url in urls if not url.startswith((address, "data:", "blob:"))] == [], "pages of other servers"
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.usefixtures("demo_page")  # skips without Gradio
-def test_ctrl_c_ends_the_demo_and_removes_uploads(trained_run: RunDirectory, tmp_path: Path) -> None:
-    with serving(trained_run, tmp_path) as (process, _address):
-        assert [path.name.startswith("fmnist-demo-") for path in tmp_path.iterdir()] == [True]
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "ended\n", "")
+def test_ctrl_c_ends_the_demo_and_removes_uploads(demo_process: fork_server.Popen, tmp_path: Path) -> None:
+    lines = [demo_process.stdout.readline() for _ in range(2)]
+    assert lines[1].endswith("(Ctrl-C stops it)\n")
+    assert [path.name.startswith("fmnist-demo-") for path in tmp_path.iterdir()] == [True]
+    demo_process.send_signal(signal.SIGINT)
+    assert demo_process.communicate(timeout=60) == ("ended\n", "")
+    assert demo_process.returncode == 0
     assert list(tmp_path.iterdir()) == []

@@ -130,28 +130,27 @@ def test_files_contain_no_paths_of_this_machine(run: RunDirectory) -> None:
 @pytest.mark.parametrize(
     ("row", "column", "amount", "message"),
     [
-        (0, 0, 2e-4, r"by up to 2\.0e-04 in a probability \(allowed: 1e-04\) and in 0 of 300 predictions$"),
-        (299, 0, float("nan"), "by up to nan in a probability"),
-        (8, 5, 1e-6, "and in 1 of 300 predictions$"),
+        (0, 0, 2e-4, r"2\.0e-04 in a probability \(allowed: 1e-04\) and in 0 of 300 predictions"),
+        (299, 0, float("nan"), r"nan in a probability .* predictions"),
+        (8, 5, 1e-6, r"1\.0e-06 in a probability .* and in 1 of 300 predictions"),
     ],
-    ids=["too different", "not a number", "another prediction"],
 )
 def test_one_wrong_probability_fails_the_check(row: int, column: int, amount: float, message: str) -> None:
-    images = torch.arange(300).reshape(300, 1, 1, 1).expand(300, 1, 28, 28)
-    even, sizes = torch.full((300, 10), 0.1), []
-    found = even.clone()
-    found[row, column] += amount
+    images = torch.arange(300).reshape(300, 1, 1, 1)
+    expected, sizes = torch.full((300, 10), 0.1), []
+    found = expected.clone()
 
     def exported(images: Tensor) -> Tensor:
         sizes.append(len(images))
-        return found[images[:, 0, 0, 0]]
+        return found[images.flatten()]
 
-    with pytest.raises(UserError, match=f"^model was not written: it differs from the network .*{message}"):
-        check("model", exported, images, even)
-    assert sizes == [1, 7, 250, 42]
-    found[row, column] = even[row, column]
     found[0, 0] += 0.9e-4
-    assert check("model", exported, images, even) == pytest.approx(0.9e-4, rel=1e-3)
+    assert check("model", exported, images, expected) == pytest.approx(0.9e-4, rel=1e-3)
+    assert sizes == [1, 7, 250, 42]
+    found[0, 0] = 0.1
+    found[row, column] += amount
+    with pytest.raises(UserError, match=f"^model was not written: it differs from the network by up to {message}$"):
+        check("model", exported, images, expected)
 
 
 @pytest.mark.usefixtures("few_images")

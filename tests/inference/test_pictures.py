@@ -86,25 +86,16 @@ def test_more_background_changes_nothing(
 
 @given(garments())
 def test_negative_gives_the_same_result(drawn: tuple[Pixels, int]) -> None:
-    picture, _ = drawn
-    negative = prepare(Image.fromarray(255 - picture))
-    np.testing.assert_allclose(negative.astype(int), prepare(Image.fromarray(picture)), atol=1)
+    picture, negative = (prepare(Image.fromarray(pixels)).astype(int) for pixels in (drawn[0], 255 - drawn[0]))
+    np.testing.assert_allclose(negative, picture, atol=1)
 
 
 @given(garments(), st.sampled_from(range(1, 9)))
 def test_exif_orientation_is_applied(drawn: tuple[Pixels, int], orientation: int) -> None:
     picture, _ = drawn
-    # What a camera held this way writes, by the definition of the tag (TIFF 6.0, page 36).
-    stored = {
-        1: picture,
-        2: picture[:, ::-1],
-        3: picture[::-1, ::-1],
-        4: picture[::-1],
-        5: picture.T,
-        6: picture.T[::-1],
-        7: picture.T[::-1, ::-1],
-        8: picture.T[:, ::-1],
-    }[orientation]
+    # What a camera held this way writes, from 1 to 8, by the definition of the tag (TIFF 6.0, page 36).
+    p, t = picture, picture.T
+    stored = [p, p[:, ::-1], p[::-1, ::-1], p[::-1], t, t[::-1], t[::-1, ::-1], t[:, ::-1]][orientation - 1]
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
@@ -189,19 +180,13 @@ def test_nan_and_infinity_count_as_black() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "modes"),
-    {
-        "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
-        "JPEG": ["1", "L", "RGB", "CMYK", "YCbCr"],
-        "WEBP": ["L", "RGB", "RGBA"],
-        "GIF": ["1", "L", "P", "RGB", "RGBA"],
-        "BMP": ["1", "L", "P", "RGB", "RGBA"],
-        "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "I", "F"],
-        "AVIF": ["L", "RGB", "RGBA"],
-        "PPM": ["1", "L", "RGB", "I;16", "I"],
-    }.items(),
+    [
+        *(("PNG", "1 L LA P RGB RGBA I;16"), ("JPEG", "L RGB CMYK YCbCr"), ("WEBP", "RGB RGBA"), ("GIF", "1 P RGBA")),
+        *(("BMP", "1 P RGB RGBA"), ("TIFF", "1 L LA P RGBA CMYK LAB I;16 I F"), ("AVIF", "RGBA"), ("PPM", "1 RGB I")),
+    ],
 )
-def test_every_format_is_read_under_any_file_name(tmp_path: Path, kind: str, modes: list[str]) -> None:
-    for mode in modes:
+def test_every_format_is_read_under_any_file_name(tmp_path: Path, kind: str, modes: str) -> None:
+    for mode in modes.split():
         path = tmp_path / f"picture, of=any [kind] {mode}.data"
         in_mode(mode).save(path, kind, quality=95)
         np.testing.assert_array_equal(prepare(read(path)) > 128, prepare(DARK) > 128, err_msg=mode)

@@ -266,8 +266,8 @@ def test_small_probabilities_are_not_shown_as_zero() -> None:
     assert "true class" not in as_table([_prediction("a")])
 
 
-def _larger(image: Pixels, side: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Pixels:
-    return np.asarray(Image.fromarray(image).resize((side, side), resampling))
+def _larger(image: Pixels, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Pixels:
+    return np.asarray(Image.fromarray(image).resize((280, 280), resampling))
 
 
 def _coloured(image: Pixels) -> Image.Image:
@@ -281,11 +281,6 @@ def _cut_out(image: Pixels) -> Image.Image:
     return Image.fromarray(np.dstack([255 - image] * 3 + [np.where(image > 0, 255, 0)]).astype(np.uint8))
 
 
-def _on_grey(image: Pixels) -> Image.Image:
-    """Dark on a light grey backdrop."""
-    return Image.fromarray((230 - 0.85 * image).astype(np.uint8))
-
-
 def _jpeg(image: Pixels) -> Image.Image:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG")
@@ -296,15 +291,11 @@ def _jpeg(image: Pixels) -> Image.Image:
 @pytest.mark.parametrize(
     ("disguise", "bound"),
     [
-        pytest.param(_jpeg, 0.96, id="JPEG"),  # 0.985
-        pytest.param(_coloured, 0.96, id="in colour"),  # 0.985
-        pytest.param(lambda image: Image.fromarray(np.pad(image, 20)), 0.96, id="on a larger canvas"),  # 0.99
-        pytest.param(lambda image: Image.fromarray(_larger(image, 300)), 0.96, id="300 x 300"),  # 0.99
-        pytest.param(lambda image: _cut_out(_larger(image, 280)), 0.96, id="cut out, 280 x 280"),  # 0.985
-        pytest.param(lambda image: _on_grey(_larger(image, 280)), 0.96, id="on grey, 280 x 280"),  # 0.98
-        pytest.param(
-            lambda image: _jpeg(_larger(image, 280, Image.Resampling.BICUBIC)), 0.88, id="smooth JPEG"
-        ),  # 0.91
+        (_jpeg, 0.96),  # 0.985
+        (_coloured, 0.96),  # 0.985
+        (lambda image: _cut_out(_larger(image)), 0.96),  # 0.985
+        (lambda image: Image.fromarray((230 - 0.85 * _larger(image)).astype(np.uint8)), 0.96),  # on grey: 0.98
+        (lambda image: _jpeg(_larger(image, Image.Resampling.BICUBIC)), 0.88),  # 0.91
     ],
 )
 def test_predictions_survive_changes_of_the_picture(
