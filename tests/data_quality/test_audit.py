@@ -141,21 +141,14 @@ def test_report_shows_all_pictures_and_a_later_audit_deletes_outdated_ones(
     assert later.printed.endswith(f"report               {output}/report.md")
 
 
-def test_unfinished_run_is_reported_before_any_prediction(
+def test_mistake_is_rejected_before_any_prediction(
     call: Callable[..., Audited], runs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictions: list[int] = []
-    monkeypatch.setattr(trained, "probabilities", lambda *_: predictions.append(1))
+    monkeypatch.setattr(trained, "probabilities", None)
     unfinished = shutil.copytree(runs[1], tmp_path / "unfinished")
     (unfinished / "metrics.json").unlink()
     with pytest.raises(UserError, match="unfinished has not finished"):
         call(tmp_path, runs=(runs[0], str(unfinished)))
-    assert not predictions
-
-
-def test_mistake_is_rejected_before_the_search(
-    call: Callable[..., Audited], runs: tuple[str, str], tmp_path: Path
-) -> None:
     with pytest.raises(UserError, match=r"^runs: a run is given twice, and its network would count twice$"):
         call(tmp_path, runs=(runs[0], f"{runs[0]}/../one"))
     (tmp_path / "file").touch()

@@ -20,7 +20,6 @@ from fmnist.data.files import CLASS_NAMES
 from fmnist.evaluate import Options, evaluate
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.training.evaluation import CALIBRATION_BINS
 from tests.conftest import one_line, run_command
 
 pytestmark = pytest.mark.real_data
@@ -149,15 +148,9 @@ def test_mistake_ends_with_one_line(untrained_run: RunDirectory, tmp_path: Path)
         evaluate(Options(untrained_run.path, "val"))
 
 
-@pytest.fixture(scope="module")
-def log(run: RunDirectory) -> EventAccumulator:
-    """What the training's test wrote to TensorBoard."""
-    accumulator = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    return accumulator
-
-
-def test_precision_recall_curves_match_scikit_learn(predictions: pd.DataFrame, log: EventAccumulator) -> None:
+def test_precision_recall_curves_of_the_test_match_scikit_learn(predictions: pd.DataFrame, run: RunDirectory) -> None:
+    log = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
+    log.Reload()
     for index, name in enumerate(CLASS_NAMES):
         (event,) = log.Tensors(f"test/{name.replace('/', ' or ')}")
         curves = tensor_util.make_ndarray(event.tensor_proto)
@@ -168,10 +161,3 @@ def test_precision_recall_curves_match_scikit_learn(predictions: pd.DataFrame, l
             if predicted.any():
                 precision = sklearn.metrics.precision_score(predictions["true"] == index, predicted)
                 assert p == pytest.approx(precision, abs=0.005)
-
-
-def test_calibration_error_matches_numpy(predictions: pd.DataFrame, log: EventAccumulator) -> None:
-    confidence, right = predictions[[*CLASS_NAMES]].max(axis=1), predictions["predicted"] == predictions["true"]
-    bins = (right - confidence).groupby(np.ceil(confidence * CALIBRATION_BINS))
-    (event,) = log.Scalars("test/calibration_error")
-    assert event.value == pytest.approx(bins.sum().abs().sum() / len(predictions), abs=1e-4)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.inference import trained
 from fmnist.inference.picture_files import find
-from fmnist.inference.pictures import prepare
+from fmnist.inference.pictures import SUFFIXES, prepare
 from fmnist.inference.prediction import Picture, Prediction, as_table, figure, percent
 from fmnist.predict import Options, main
 from fmnist.runs.run_directory import RunDirectory
@@ -210,24 +211,15 @@ def test_directories_and_patterns_are_searched_and_each_file_is_taken_once(
     assert found("below", "below/d.png", "below/*") == ["below/c.webp", "below/d.png"]
     assert found("~/below") == [f"{tmp_path}/below/c.webp", f"{tmp_path}/below/d.png"]
     assert found("nowhere.png") == ["nowhere.png"]
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("", r"^images contains an empty name$"),
-        ("bare", r"^bare holds no picture file \(\.png \.jpg .*\)$"),
-        ("bare*", r"^no file matches bare\*$"),  # but a directory
-        ("x" * 300, r"^cannot read x*: File name too long$"),
-    ],
-)
-def test_name_without_pictures_is_rejected(
-    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     (tmp_path / "bare").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
-        find([name])
+    for name, message in (
+        ("", "images contains an empty name"),
+        ("bare", f"bare holds no picture file ({' '.join(SUFFIXES)})"),
+        ("bar*", "no file matches bar*"),  # but a directory
+        ("x" * 300, f"cannot read {'x' * 300}: File name too long"),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            find([name])
 
 
 def _prediction(name: str, true_class: str | None = None) -> Prediction:
@@ -266,24 +258,19 @@ def test_small_probabilities_are_not_shown_as_zero() -> None:
     assert "true class" not in as_table([_prediction("a")])
 
 
-def _larger(image: Pixels, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Pixels:
-    return np.asarray(Image.fromarray(image).resize((280, 280), resampling))
-
-
-def _coloured(image: Pixels) -> Image.Image:
-    """From dark red to light, on dark blue."""
-    share = image[..., None] / 255
-    return Image.fromarray(((1 - share) * (0, 0, 60) + share * (255, 240, 220)).astype(np.uint8))
-
-
 def _cut_out(image: Pixels) -> Image.Image:
     """A photograph without background: dark where the image is light, else transparent."""
     return Image.fromarray(np.dstack([255 - image] * 3 + [np.where(image > 0, 255, 0)]).astype(np.uint8))
 
 
-def _jpeg(image: Pixels) -> Image.Image:
+def _on_grey(image: Pixels) -> Image.Image:
+    """Dark on a light grey backdrop."""
+    return Image.fromarray((230 - 0.85 * image).astype(np.uint8))
+
+
+def _smooth_jpeg(image: Pixels) -> Image.Image:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG")
+    Image.fromarray(image).resize((280, 280), Image.Resampling.BICUBIC).save(file, "JPEG")
     return Image.open(file)
 
 
@@ -291,11 +278,9 @@ def _jpeg(image: Pixels) -> Image.Image:
 @pytest.mark.parametrize(
     ("disguise", "bound"),
     [
-        (_jpeg, 0.96),  # 0.985
-        (_coloured, 0.96),  # 0.985
-        (lambda image: _cut_out(_larger(image)), 0.96),  # 0.985
-        (lambda image: Image.fromarray((230 - 0.85 * _larger(image)).astype(np.uint8)), 0.96),  # on grey: 0.98
-        (lambda image: _jpeg(_larger(image, Image.Resampling.BICUBIC)), 0.88),  # 0.91
+        (lambda image: _cut_out(image.repeat(10, 0).repeat(10, 1)), 0.96),  # 0.985
+        (lambda image: _on_grey(image.repeat(10, 0).repeat(10, 1)), 0.96),  # 0.98
+        (_smooth_jpeg, 0.88),  # 0.91
     ],
 )
 def test_predictions_survive_changes_of_the_picture(
