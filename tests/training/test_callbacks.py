@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch.optim import SGD
@@ -62,18 +63,11 @@ def test_each_confusion_matrix_names_the_epoch_of_its_counts(
     assert test.startswith("test set: ")
 
 
-class Slow(Callback):
-    """Takes its time during each validation, or after it, as drawing and writing do."""
-
-    def __init__(self, *, during: float = 0.0, after: float = 0.0) -> None:
-        self.during = during
-        self.after = after
-
-    def on_validation_batch_start(self, *_arguments: Any) -> None:
-        time.sleep(self.during / 10)  # for each of ten batches
-
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        time.sleep(self.after)
+def slow(*, during: float, after: float) -> Callback:
+    """Takes its seconds during each validation of ten batches, and after it, as drawing and writing do."""
+    return LambdaCallback(
+        on_validation_batch_start=lambda *_: time.sleep(during / 10), on_validation_end=lambda *_: time.sleep(after)
+    )
 
 
 def rows_of(logger: CSVLogger, name: str) -> list[dict[str, str]]:
@@ -88,7 +82,7 @@ def test_seconds_of_an_epoch_are_those_of_its_steps(
 ) -> None:
     caplog.set_level(logging.INFO)
     logger = CSVLogger(tmp_path, version="")
-    callbacks = [EpochReport(), Slow(during=0.3, after=0.5)]
+    callbacks = [EpochReport(), slow(during=0.3, after=0.5)]
     options = {"max_epochs": 10, "max_steps": 10, "val_check_interval": interval, "logger": logger}
     fit = trainer(tmp_path, callbacks=callbacks, **options)
     fit.fit(classifier(), loader, loader)
@@ -105,7 +99,7 @@ def test_seconds_of_an_epoch_are_those_of_its_steps(
 def test_training_seconds_cover_everything_but_the_validation(tmp_path: Path, loader: Any) -> None:
     report = EpochReport()
     start = time.perf_counter()
-    trainer(tmp_path, max_epochs=1, callbacks=[report, Slow(during=0.5, after=0.3)]).fit(classifier(), loader, loader)
+    trainer(tmp_path, max_epochs=1, callbacks=[report, slow(during=0.5, after=0.3)]).fit(classifier(), loader, loader)
     whole = time.perf_counter() - start
     seconds = report.training_seconds
     assert 0.3 < seconds < whole - 0.5

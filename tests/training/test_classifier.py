@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from fmnist.config.errors import UserError
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
+from fmnist.networks.cnn import CNN
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
 from fmnist.training.optimizer import OptimizerFactory
@@ -37,18 +39,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.dropout(images.flatten(1) / 255))
-        return logits
-
-
-class Doubles(nn.Module):
-    """A network that calculates in float64."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images.double() / 255)
         return logits
 
 
@@ -90,14 +80,13 @@ def trainer(tmp_path: Path, *, callbacks: Sequence[Callback] = (), **arguments: 
 def test_resumed_run_equals_uninterrupted_run(
     optimizer: OptimizerFactory, tmp_path: Path, loader: DataLoader[Batch]
 ) -> None:
-    class Save(Callback):
-        def on_train_epoch_end(self, trainer: Trainer, *_args: Any) -> None:
-            if trainer.current_epoch == 0:
-                trainer.save_checkpoint(tmp_path / "first.ckpt")
-                torch.rand(7)  # other code draws in the meantime
+    def save(trainer: Trainer, _module: Classifier) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(tmp_path / "first.ckpt")
+            torch.rand(7)  # other code draws in the meantime
 
     whole, resumed = (classifier(partial(Linear, warmup=0.5), optimizer=optimizer) for _ in range(2))
-    trainer(tmp_path, max_epochs=3, callbacks=[Save()]).fit(whole, loader)
+    trainer(tmp_path, max_epochs=3, callbacks=[LambdaCallback(on_train_epoch_end=save)]).fit(whole, loader)
     trainer(tmp_path, max_epochs=3).fit(resumed, loader, ckpt_path=tmp_path / "first.ckpt", weights_only=True)
     assert set(whole.state_dict()) == {"network.linear.weight", "network.linear.bias"}
     for name, tensor in whole.state_dict().items():
@@ -140,14 +129,14 @@ def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: DataL
 
 def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: DataLoader[Batch]) -> None:
     """Against the cross entropy of the targets written out: 0.3 of each spread evenly over ten classes."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)).to(torch.double)
-    module = classifier(network=Doubles(network), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
+    network = CNN().double()
+    module = classifier(network=network, optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
     fit = trainer(tmp_path, max_epochs=1)
     fit.fit(module, loader, loader)
 
     samples: Any = loader.dataset.dataset  # type: ignore[attr-defined]
     with torch.no_grad():
-        probabilities = network(samples.images.double() / 255).log_softmax(dim=1)
+        probabilities = network(samples.images).log_softmax(dim=1)
     hard = F.one_hot(samples.labels, 10).double()
     smooth = 0.7 * hard + 0.3 * torch.full((SIZE, 10), 0.1, dtype=torch.double)
     for name, targets in (("train/loss", smooth), ("val/loss", hard)):

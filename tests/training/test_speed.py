@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,22 +25,6 @@ from tests.conftest import ROOT, run_command
 Composed = Callable[..., DictConfig]
 
 
-class DuringSteps(Callback):
-    """Observes from the second training step of an epoch to its last."""
-
-    def __init__(self, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
-        self.start = start
-        self.stop = stop
-
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 1:
-            self.start()
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == trainer.num_training_batches - 1:
-            self.stop()
-
-
 @pytest.fixture
 def train(composed: Composed, tmp_path: Path) -> Callable[..., None]:
     """Trains for 12 steps, observed from the second to the last."""
@@ -49,7 +33,11 @@ def train(composed: Composed, tmp_path: Path) -> Callable[..., None]:
         short = ["trainer.max_epochs=1", "trainer.limit_train_batches=12", "data.val_size=0", "dashboard=none"]
         config = composed(*short, *overrides)
         trainer = build.trainer(config, RunDirectory(tmp_path))
-        trainer.callbacks.append(DuringSteps(start, stop))  # type: ignore[attr-defined]
+        observer = LambdaCallback(
+            on_train_batch_start=lambda *arguments: start() if arguments[-1] == 1 else None,
+            on_train_batch_end=lambda *arguments: stop() if arguments[-1] == 11 else None,
+        )
+        trainer.callbacks.append(observer)  # type: ignore[attr-defined]
         trainer.fit(build.classifier(config), build.data(config))
 
     return call
