@@ -15,7 +15,7 @@ from fmnist.config.errors import UserError
 from fmnist.distributed import workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.runs.run_directory import RunDirectory
-from fmnist.training import fitting
+from fmnist.training import fitting, schedule_check
 from tests.conftest import TINY, Outcome, one_line
 
 TrainHere = Callable[..., Outcome]
@@ -35,18 +35,26 @@ def test_defect_ends_with_its_traceback(train_here: TrainHere, tmp_path: Path, m
     assert len(list((tmp_path / "runs/train").glob("*/*"))) == 1  # the first call created none
 
 
-def test_failed_job_does_not_stop_the_sweep_and_the_same_command_repeats_it(
-    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing = True
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, bool, int]]:
+    """Directory, ``test`` and batch size of each run, instead of its training. Runs with ``seed=1`` may fail."""
+    runs = []
 
-    def fit_and_test(_trainer: object, _module: object, _data: object, run: RunDirectory, **_options: object) -> Any:
-        if failing and "seed-1" in run.path.name:
+    def fit_and_test(_trainer: object, _module: object, data: Any, run: RunDirectory, *, test: bool) -> Any:
+        if "seed-1" in run.path.name and Path("failing").exists():
             raise UserError("no luck")
-        return {"val/acc": 0.5, "epochs": 1, "best_epoch": 1}
+        runs.append((run.path, test, data.batch_size))
+        return {"val/acc": 0.5, "val/loss": 0.7, "epochs": 1, "best_epoch": 1}
 
     monkeypatch.setattr(fitting, "fit_and_test", fit_and_test)
     monkeypatch.setattr(fitting, "training_cost", lambda _trainer: {})
+    return runs
+
+
+def test_failed_job_does_not_stop_the_sweep_and_the_same_command_repeats_it(
+    train_here: TrainHere, fitted: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "failing").touch()
     sweep = OmegaConf.create({"hydra": {"sweep": {"dir": "sweep"}}})
     overrides = *TINY, "-m", "seed=1,2", "hydra.sweep.dir=sweep"
     outcome = train_here(*overrides)
@@ -56,13 +64,28 @@ def test_failed_job_does_not_stop_the_sweep_and_the_same_command_repeats_it(
     with pytest.raises(SystemExit):  # with launchers that return after a failed job
         PreflightCallback().on_multirun_end(sweep)
 
-    failing = False
+    (tmp_path / "failing").unlink()
     outcome = train_here(*overrides)
     assert (outcome.code, outcome.err) == (0, "")
     assert "resuming the sweep in sweep\n" in outcome.out
     assert "finished before\n" in outcome.out
-    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2
+    assert len(fitted) == len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2
     PreflightCallback().on_multirun_end(sweep)
+
+
+def test_resumed_run_goes_on_in_its_directory_if_its_schedule_allows_more_epochs(
+    train_here: TrainHere, untrained_run: RunDirectory, fitted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained_run.metrics.unlink()
+    untrained_run.last_checkpoint.unlink()
+    epochs: list[tuple[int, int]] = []
+    monkeypatch.setattr(schedule_check, "check_more_epochs", lambda _module, old, new: epochs.append((old, new)))
+    for checked in ([], [(10, 12)]):
+        outcome = train_here("resume=run", *(["trainer.max_epochs=12"] if checked else []))
+        assert outcome.code == 0, outcome.err
+        assert epochs == checked
+        untrained_run.metrics.unlink()
+    assert [path for path, *_ in fitted] == [untrained_run.path] * 2
 
 
 # Several processes
@@ -102,20 +125,16 @@ def test_rejected_run_releases_the_workers_that_a_launcher_started(
 
 
 def test_worker_trains_what_rank_zero_sends_and_logs_nothing(
-    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Callable[..., DictConfig], fitted: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
     def join_rank_zero(me: ProcessInfo) -> Iterator[tuple[RunDirectory, DictConfig]]:
         assert me == ProcessInfo()
         yield RunDirectory(tmp_path), composed("test=false")
 
-    def fit_and_test(_trainer: object, _module: object, data: Any, run: RunDirectory, *, test: bool) -> None:
-        fitted.append((run.path, test, data.batch_size))
-
-    fitted: list[Any] = []
+    ended_by: list[signal.Signals] = []
     monkeypatch.setattr(workers, "join_rank_zero", join_rank_zero)
-    monkeypatch.setattr(fitting, "fit_and_test", fit_and_test)
-    monkeypatch.setattr(worker, "exit_with_parent", lambda by: fitted.append(by))
+    monkeypatch.setattr(worker, "exit_with_parent", lambda by: ended_by.append(by))
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
     try:
@@ -124,4 +143,5 @@ def test_worker_trains_what_rank_zero_sends_and_logs_nothing(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert fitted == [signal.SIGKILL, (tmp_path, False, 100)]
+    assert ended_by == [signal.SIGKILL]
+    assert fitted == [(tmp_path, False, 100)]
