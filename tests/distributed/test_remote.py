@@ -30,6 +30,7 @@ SLURM: dict[str, Any] = {
     "tasks_per_node": 1,
     "cpus_per_task": 3,
 }
+OWN = {"init": {"address": "10.0.0.1:6379", "runtime_env": {"pip": ["timm"]}}, "remote": {"num_cpus": 4}}
 LOCAL = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
 
 
@@ -52,19 +53,21 @@ def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["hydra.job.name", "hydra.sweep.dir", "hydra.launcher.comment"])
-def test_line_break_in_slurm_options_is_rejected(key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hydra.job.name", "harmless\ntouch witness", "name must be one line, got 'harmless"),
+        ("hydra.sweep.dir", "harmless\ntouch witness", "submitit_folder must be one line, got 'harmless"),
+        ("hydra.launcher.nodes", 2, "nodes must be 1, got 2: each job is one process"),
+        ("hydra.launcher.tasks_per_node", 2, "tasks_per_node must be 1, got 2: each job is one process"),
+    ],
+)
+def test_option_that_slurm_would_misunderstand_is_rejected(key: str, value: object, message: str) -> None:
     config = sweep(SLURM)
     remote.check_launcher(config)
-    OmegaConf.update(config, key, "harmless\ntouch witness", force_add=True)
-    with pytest.raises(UserError, match=r"^hydra\.launcher\.(name|submitit_folder|comment) must be one line"):
+    OmegaConf.update(config, key, value)
+    with pytest.raises(UserError, match=rf"^hydra\.launcher\.{message}"):
         remote.check_launcher(config)
-
-
-@pytest.mark.parametrize("key", ["nodes", "tasks_per_node"])
-def test_slurm_job_is_one_process(key: str) -> None:
-    with pytest.raises(UserError, match=rf"^hydra\.launcher\.{key} must be 1, got 2: "):
-        remote.check_launcher(sweep(SLURM | {key: 2}))
 
 
 @pytest.mark.usefixtures("directory")
@@ -79,24 +82,23 @@ def test_unreachable_ray_cluster_is_reported_at_once(address: str, monkeypatch: 
         remote.check_launcher(sweep(RAY))
 
 
-def test_ray_jobs_find_the_project_and_the_working_directory(directory: RunDirectory) -> None:
-    config = sweep(RAY)
-    remote.prepare_jobs(config, directory)
-    ray = config.hydra.launcher.ray
-    assert ray.init.address == "auto"  # else Ray would start a new cluster
-    assert ray.init.runtime_env.env_vars == {"PYTHONPATH": str(ROOT), "FMNIST_DIRECTORY": str(directory.path)}
-    assert ray.init.runtime_env.worker_process_setup_hook == "fmnist.distributed.remote.enter_directory"
-    assert ray.init.object_store_memory is None
-    assert ray.remote.num_cpus == 1
-
-
-def test_command_line_overrides_ray_options(directory: RunDirectory) -> None:
-    given = {"init": {"address": "10.0.0.1:6379", "runtime_env": {"pip": ["timm"]}}, "remote": {"num_cpus": 4}}
+@pytest.mark.parametrize(
+    ("given", "address", "cores"),
+    [({"init": {"address": None}, "remote": {}}, "auto", 1), (OWN, "10.0.0.1:6379", 4)],
+    ids=["default", "own options"],
+)
+def test_ray_jobs_find_the_project_and_the_working_directory(
+    given: dict[str, Any], address: str, cores: int, directory: RunDirectory
+) -> None:
     config = sweep(RAY | {"ray": given})
     remote.prepare_jobs(config, directory)
     ray = config.hydra.launcher.ray
-    assert (ray.init.address, ray.init.runtime_env.pip, ray.remote.num_cpus) == ("10.0.0.1:6379", ["timm"], 4)
-    assert "env_vars" in ray.init.runtime_env
+    assert (ray.init.address, ray.init.object_store_memory, ray.remote.num_cpus) == (address, None, cores)
+    environment = {
+        "env_vars": {"PYTHONPATH": str(ROOT), "FMNIST_DIRECTORY": str(directory.path)},
+        "worker_process_setup_hook": "fmnist.distributed.remote.enter_directory",
+    }
+    assert ray.init.runtime_env == environment | given["init"].get("runtime_env", {})
 
 
 def test_slurm_jobs_inherit_the_environment(directory: RunDirectory) -> None:
