@@ -35,9 +35,6 @@ def num_correct(logits: Tensor, labels: Tensor) -> int:
     return int((logits.argmax(dim=1) == labels).sum())
 
 
-# The data
-
-
 def test_training_set_is_the_lessons(train_set: ImageDataset) -> None:
     assert len(train_set) == 60_000
     assert train_set.labels.bincount().tolist() == [6_000] * 10
@@ -45,9 +42,6 @@ def test_training_set_is_the_lessons(train_set: ImageDataset) -> None:
     image, label = train_set[0]
     assert image.shape == (1, 28, 28)
     assert CLASS_NAMES[int(label)] == "Ankle boot"
-
-
-# The network
 
 
 def test_shapes_from_the_input_to_the_logits(network: CNN, batch: tuple[Tensor, Tensor]) -> None:
@@ -80,13 +74,6 @@ def test_network_computes_what_the_lesson_writes_by_hand(network: CNN, batch: tu
     torch.testing.assert_close(network(batch[0]), t)
 
 
-def test_number_of_input_channels_is_a_parameter() -> None:
-    assert CNN(in_channels=3)(torch.zeros(2, 3, 28, 28, dtype=torch.uint8)).shape == (2, 10)
-
-
-# A batch
-
-
 def test_cross_entropy_matches_the_worked_example() -> None:
     loss = F.cross_entropy(torch.tensor([[3.0, 6.0, 2.0], [1.0, 1.0, 2.0]]), torch.tensor([2, 1]))
     by_hand = (math.log(math.e**3 + math.e**6 + math.e**2) - 2 + math.log(2 * math.e + math.e**2) - 1) / 2
@@ -115,9 +102,6 @@ def test_single_batch_is_learned_by_heart(network: CNN, batch: tuple[Tensor, Ten
 def test_image_is_predicted_the_same_alone_and_in_a_batch(network: CNN, batch: tuple[Tensor, Tensor]) -> None:
     alone = torch.cat([network(image.unsqueeze(0)) for image in batch[0]])
     torch.testing.assert_close(alone, network(batch[0]))
-
-
-# The confusion matrix
 
 
 def test_confusion_matrix_equals_one_counted_by_hand_and_scikit_learns(network: CNN, test_set: ImageDataset) -> None:

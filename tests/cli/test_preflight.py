@@ -88,9 +88,6 @@ def test_resumed_run_goes_on_in_its_directory_if_its_schedule_allows_more_epochs
     assert [path for path, *_ in fitted] == [untrained_run.path] * 2
 
 
-# Several processes
-
-
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes this process a rank of two."""

@@ -93,9 +93,6 @@ def rewrite(run: RunDirectory, **changes: object) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
 
 
-# Hostile nodes of a configuration
-
-
 @pytest.fixture
 def reject_node(train_here: TrainHere, untrained_run: RunDirectory) -> Callable[..., str]:
     """Passes a node to an entrance; returns the line that rejects it."""
@@ -186,8 +183,6 @@ def test_trusted_package_can_be_trained_and_loaded(train_here: TrainHere) -> Non
     assert type(fmnist.load("run", trust=("foreign_package",))).__name__ == "Net"
 
 
-# Hostile files
-
 HOSTILE = Hostile(WITNESS)
 REJECTED = "is rejected: it holds more than weights"
 IMAGES = next(iter(files.SHA256))
@@ -274,9 +269,6 @@ def test_url_is_rejected_without_a_connection(
             CheckpointIO().load_checkpoint(url)
     assert "no directory " in one_line(command("predict", f"run={url}"))
     assert connections == []
-
-
-# Servers
 
 
 def listening(process: int) -> set[str]:
