@@ -65,10 +65,12 @@ def test_failed_job_does_not_stop_the_sweep_and_the_same_command_repeats_it(
         PreflightCallback().on_multirun_end(sweep)
 
     (tmp_path / "failing").unlink()
+    (tmp_path / "sweep/.sweep/hydra.yaml").unlink()  # written again, since the number of trials may be higher
     outcome = train_here(*overrides)
     assert (outcome.code, outcome.err) == (0, "")
     assert "resuming the sweep in sweep\n" in outcome.out
     assert "finished before\n" in outcome.out
+    assert (tmp_path / "sweep/.sweep/hydra.yaml").is_file()
     assert len(fitted) == len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 2
     PreflightCallback().on_multirun_end(sweep)
 
