@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -13,7 +14,7 @@ from fmnist.distributed.process_info import ProcessInfo
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import trainer_options
 
-Build = Callable[..., object]
+Build = Callable[..., Any]
 Composed = Callable[..., DictConfig]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 FOUR_BY_SRUN = ProcessInfo(world_size=4, port=1, launcher="srun")
@@ -50,26 +51,27 @@ def test_option_that_does_not_fit_several_processes_is_rejected(
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("processes", "overrides"),
     [
-        ["data.batch_size=4", "ensemble=2", "data.val_size=2", "trainer.devices=2"],
-        ["data.val_size=0", "trainer.devices=3", "data.batch_size=3", "trainer.limit_val_batches=1.0"],
-        ["trainer.devices=1", "data.batch_size=101", "data.val_size=1", "trainer.limit_val_batches=0.5"],
+        (1, ["data.batch_size=101", "data.val_size=1", "trainer.limit_val_batches=0.5"]),
+        (2, ["data.batch_size=4", "ensemble=2", "data.val_size=2"]),
+        (3, ["data.batch_size=3", "data.val_size=0", "trainer.limit_val_batches=1.0"]),
     ],
 )
-def test_option_at_the_limit_is_accepted(overrides: list[str], trainer: Build) -> None:
-    trainer(*overrides)
+def test_option_at_the_limit_is_accepted(processes: int, overrides: list[str], trainer: Build) -> None:
+    assert trainer(f"trainer.devices={processes}", *overrides).num_devices == processes
 
 
 def test_number_of_processes_fits_launcher_and_machine(trainer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     message = r"srun started 4 processes, but trainer\.devices=2 on trainer\.num_nodes=1 asks for 2; make them equal"
     with pytest.raises(UserError, match=message):
         trainer(process=FOUR_BY_SRUN)
-    trainer("trainer.num_nodes=2", process=FOUR_BY_SRUN)
+    assert trainer("trainer.num_nodes=2", process=FOUR_BY_SRUN).world_size == 4
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     with pytest.raises(UserError, match=r"trainer\.devices=2 is more than the 1 cores that this run may use"):
         trainer()
-    trainer("trainer.devices=4", process=FOUR_BY_SRUN)  # srun gives each process its own cores
+    # srun gives each process its own cores.
+    assert trainer("trainer.devices=4", process=FOUR_BY_SRUN).world_size == 4
 
 
 def test_processes_on_a_machine_share_its_cores_unless_gpus_do_the_work(composed: Composed) -> None:
