@@ -35,22 +35,21 @@ def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is being written by another process"), RunDirectory(tmp_path).locked():
             pass
     assert not RunDirectory(tmp_path).running
+    run.path.joinpath(".lock").unlink()
+    run.path.joinpath(".lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot write the directory .*: Is a directory"), run.locked():
+        pass
 
 
 def test_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
-    code = "from fmnist.runs.run_directory import RunDirectory\nwith RunDirectory('.').locked(): print(); input()"
+    code = "import time; from fmnist.runs.run_directory import RunDirectory\n"
+    code += "with RunDirectory('.').locked(): print(flush=True); time.sleep(300)"
     process = fork_server.Popen(["-c", code], cwd=tmp_path, env=os.environ)
     assert process.stdout.readline() == "\n"
     assert RunDirectory(tmp_path).running
     process.kill()
     process.communicate()
     assert not RunDirectory(tmp_path).running
-
-
-def test_directory_that_cannot_be_locked_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / ".lock").mkdir()
-    with pytest.raises(UserError, match=r"cannot write the directory .*: "), RunDirectory(tmp_path).locked():
-        pass
 
 
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:

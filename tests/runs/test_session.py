@@ -14,8 +14,7 @@ from fmnist.config.errors import UserError
 from fmnist.runs import create, manifest
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.runs.session import working_on
-from fmnist.runs.signals import exit_with_parent, interruptible
-from tests import fork_server
+from fmnist.runs.signals import interruptible
 
 Composed = Callable[..., DictConfig]
 
@@ -92,26 +91,6 @@ def test_slurm_job_leaves_sigterm_to_slurm(monkeypatch: pytest.MonkeyPatch) -> N
             assert (signal.getsignal(signal.SIGTERM) != before) == handled
 
 
-def test_process_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = """
-import os, time
-from fmnist.runs.signals import exit_with_parent, parent_environment
-os.environ |= parent_environment()
-if os.fork() == 0:
-    exit_with_parent()
-    print(flush=True)
-time.sleep(300)
-"""
-    process = fork_server.Popen(["-c", code], cwd=tmp_path, env=os.environ)
-    assert process.stdout.readline() == "\n"
-    process.kill()
-    process.communicate(timeout=60)  # until the child closes its output
-    monkeypatch.setenv("FMNIST_PARENT", str(os.getpid()))  # not the parent: that has died
-    with pytest.raises(SystemExit) as stop:
-        exit_with_parent()
-    assert stop.value.code == 143
-
-
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ESTALE"])
 def test_disk_error_is_reported_in_one_line_with_the_resume_command(
     name: str, run: RunDirectory, config: DictConfig
@@ -127,16 +106,20 @@ def test_disk_error_is_reported_in_one_line_with_the_resume_command(
     assert state(run) == "failed"
 
 
-def test_defect_is_not_translated(run: RunDirectory, config: DictConfig) -> None:
-    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), ZeroDivisionError()):
-        with pytest.raises(type(defect)), working_on(run, config, data={}):
-            raise defect
-        assert state(run) == "failed"
-
-
-def test_option_that_lightning_rejects_is_one_line(run: RunDirectory, config: DictConfig) -> None:
-    with pytest.raises(UserError, match=r"^no such device$"), working_on(run, config, data={}):
-        raise MisconfigurationException("no such\ndevice")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), FileNotFoundError),  # a defect
+        (ZeroDivisionError(), ZeroDivisionError),
+        (MisconfigurationException("no such\ndevice"), UserError),
+    ],
+)
+def test_lightnings_message_is_translated_and_a_defect_is_not(
+    error: Exception, expected: type[Exception], run: RunDirectory, config: DictConfig
+) -> None:
+    with pytest.raises(expected, match=r"^(|no such device|.*No such file.*)$"), working_on(run, config, data={}):
+        raise error
+    assert state(run) == "failed"
 
 
 def test_run_of_another_configuration_is_rejected_and_unchanged(run: RunDirectory, composed: Composed) -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -132,12 +133,8 @@ def test_unfinished_jobs_are_listed_with_their_errors(sweep: Path) -> None:
 
 
 def test_setting_with_a_metric_that_is_not_finite_is_last_and_named(tmp_path: Path) -> None:
-    def metrics(job: Overrides) -> Metrics:
-        return (
-            {"val/acc": None} if job == {"optimizer.lr": "0.01", "seed": "1"} else {"val/acc": figures(job)["val/acc"]}
-        )
-
-    path = make_sweep(tmp_path / "s", GRID, metrics)
+    lost = {"optimizer.lr": "0.01", "seed": "1"}
+    path = make_sweep(tmp_path / "s", GRID, lambda job: {"val/acc": None if job == lost else figures(job)["val/acc"]})
     text = report.write(path)
     assert [row[:2] for row in table(text)[1:]] == [["1", "0.001"], ["2", "0.1"], ["0.01", "-"]]
     assert "optimizer.lr=0.01: val/acc is missing or not finite in 1 of 3 runs" in text
@@ -162,7 +159,7 @@ def test_terminal_shows_the_best_of_many_settings(tmp_path: Path) -> None:
     ("options", "metric"),
     [({"monitor": ("val/loss", "min")}, "val/loss"), ({"val_size": 0}, "train/loss")],
 )
-def test_lowest_loss_comes_first(options: dict[str, object], metric: str, tmp_path: Path) -> None:
+def test_lowest_loss_comes_first(options: dict[str, Any], metric: str, tmp_path: Path) -> None:
     path = make_sweep(tmp_path / "s", GRID, lambda job: {metric: figures(job)["val/loss"]}, **options)
     text = report.write(path)
     assert f"ranked by {metric}, lowest first" in text

@@ -138,7 +138,7 @@ def test_unwritable_file_is_rejected(tmp_path: Path) -> None:
     for option in ("keep", "output"):
         path = tmp_path / "small-seed0.json/below"
         with pytest.raises(UserError, match=f"cannot write {option}={path}: Not a directory"):
-            results.main(results.Options(runs=(str(tmp_path),), **{option: path}))  # type: ignore[arg-type]
+            results.main(results.Options(runs=(str(tmp_path),), **{option: path}))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": 1}'])

@@ -1,6 +1,6 @@
 """The figure of a sweep shows what was found."""
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +14,20 @@ from matplotlib.patches import Rectangle
 from fmnist.sweeps import ranking, sweep_figures
 from tests.sweep_fixtures import make_jobs
 
-Figures = Mapping[tuple[str, ...], Sequence[float]]
+Figures = dict[tuple[str, ...], list[float]]
 
 
 def draw(figures: Figures, *names: str) -> Figure:
     return sweep_figures.draw(ranking.rank(make_jobs(figures, names, ("val/acc", "max"))))
 
 
-def points(line: Line2D) -> list[list[float]]:
+def points(line: Line2D) -> list[Any]:
     """Pairs of x and y."""
-    return np.asarray(line.get_xydata()).tolist()
+    return list(np.asarray(line.get_xydata()).tolist())
 
 
 def test_each_run_is_a_point_over_its_parameter_and_the_mean_has_its_spread() -> None:
-    figures = {("0.01",): [0.8, 0.84], ("0.001",): [0.7, 0.9], ("0.1",): [0.5, 0.56]}
+    figures: Figures = {("0.01",): [0.8, 0.84], ("0.001",): [0.7, 0.9], ("0.1",): [0.5, 0.56]}
     figure = draw(figures, "optimizer.lr")
     (axes,) = figure.axes
     lines = {str(line.get_label()): points(line) for line in axes.lines}
@@ -72,7 +72,7 @@ def test_sweep_over_seeds_only_is_drawn() -> None:
 
 
 def test_heat_map_has_a_cell_for_each_setting_with_its_figures_and_the_best_framed() -> None:
-    figures = {
+    figures: Figures = {
         ("0.01", "adam"): [0.80, 0.84],
         ("0.01", "sgd"): [0.6, 0.6],
         ("0.001", "adam"): [0.7, 0.7],
@@ -86,8 +86,8 @@ def test_heat_map_has_a_cell_for_each_setting_with_its_figures_and_the_best_fram
     assert (axes.get_ylabel(), [label.get_text() for label in down]) == ("optimizer", ["adam", "sgd"])
     assert figure.get_suptitle() == "mean val/acc, 10 runs, the best in orange"
     (image,) = axes.images
-    expected = [[0.7, 0.82, 0.5], [0.93, 0.6, np.nan]]
-    np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), expected)
+    expected = np.array([[0.7, 0.82, 0.5], [0.93, 0.6, np.nan]])
+    np.testing.assert_allclose(np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan), expected)
     texts = {text.get_position(): text for text in axes.texts}
     assert texts[(1, 0)].get_text() == "0.8200\n±0.0283"
     assert {place: text.get_color() for place, text in texts.items()} == {
@@ -110,7 +110,7 @@ def test_more_parameters_have_a_panel_each_with_every_run_and_the_best_marked(
     figure = draw({values[:count]: [score] for values, score in zip(runs, (0.9, 0.8, 0.7), strict=True)}, *names)
     panels = figure.axes[:count]
     assert [axes.get_xlabel() for axes in panels] == names
-    assert figure.axes[0].get_gridspec().get_geometry() == shape
+    assert figure.axes[0].get_gridspec().get_geometry() == shape  # type: ignore[union-attr]
     assert not any(axes.axison for axes in figure.axes[count:])
     for axes, best in zip(panels, (0.001, 0, 32, 1, 1), strict=False):
         assert [y for _, y in points(axes.lines[0])] == [0.9, 0.8, 0.7]
@@ -118,7 +118,7 @@ def test_more_parameters_have_a_panel_each_with_every_run_and_the_best_marked(
 
 
 def test_random_search_over_two_parameters_is_not_a_heat_map() -> None:
-    figures = {(f"0.{i}", f"{i * 7}"): [i / 10] for i in range(1, 9)}
+    figures: Figures = {(f"0.{i}", f"{i * 7}"): [i / 10] for i in range(1, 9)}
     panels = draw(figures, "optimizer.lr", "data.batch_size").axes
     assert len(panels) == 2
     assert not any(axes.images for axes in panels)
