@@ -26,6 +26,7 @@ from fmnist.training.scheduler import Constant, Cosine, Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 
+Loader = DataLoader[Batch]
 SIZE, BATCH_SIZE = 95, 10  # the last batch is short
 
 
@@ -49,7 +50,7 @@ def classifier(scheduler: Any = Constant, **arguments: Any) -> Classifier:
 
 
 @pytest.fixture
-def loader() -> DataLoader[Batch]:
+def loader() -> Loader:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (SIZE, 1, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(10, (SIZE,), generator=generator)
@@ -77,9 +78,7 @@ def trainer(tmp_path: Path, *, callbacks: Sequence[Callback] = (), **arguments: 
     [partial(torch.optim.SGD, lr=0.1), partial(torch.optim.AdamW, lr=0.01, weight_decay=0.3)],
     ids=["no decay", "decay"],
 )
-def test_resumed_run_equals_uninterrupted_run(
-    optimizer: OptimizerFactory, tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
+def test_resumed_run_equals_uninterrupted_run(optimizer: OptimizerFactory, tmp_path: Path, loader: Loader) -> None:
     def save(trainer: Trainer, _module: Classifier) -> None:
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(tmp_path / "first.ckpt")
@@ -105,9 +104,7 @@ class Recorder(Callback):
         self.draws.append(torch.rand(1).item())
 
 
-def test_each_step_has_its_own_random_numbers_whatever_callbacks_draw(
-    tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
+def test_each_step_has_its_own_random_numbers_whatever_callbacks_draw(tmp_path: Path, loader: Loader) -> None:
     alone, accompanied, recorder = classifier(), classifier(), Recorder()
     trainer(tmp_path).fit(alone, loader)
     trainer(tmp_path, callbacks=[recorder]).fit(accompanied, loader)
@@ -116,7 +113,7 @@ def test_each_step_has_its_own_random_numbers_whatever_callbacks_draw(
         assert torch.equal(tensor, accompanied.state_dict()[name]), name
 
 
-def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: Loader) -> None:
     """The last batch is short. A sanity check before training does not count."""
     recorder, module = Recorder(), classifier()
     fit = trainer(tmp_path, max_epochs=1, callbacks=[recorder], num_sanity_val_steps=2)
@@ -127,7 +124,7 @@ def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: DataL
     assert module.val_metrics.count == SIZE
 
 
-def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: Loader) -> None:
     """Against the cross entropy of the targets written out: 0.3 of each spread evenly over ten classes."""
     network = CNN().double()
     module = classifier(network=network, optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
@@ -145,7 +142,7 @@ def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: DataLoader
 
 
 def test_log_is_called_only_for_the_steps_that_are_written(
-    tmp_path: Path, loader: DataLoader[Batch], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call of self.log costs as much as a layer of a small network."""
     logged: list[str] = []
@@ -160,7 +157,7 @@ def test_log_is_called_only_for_the_steps_that_are_written(
     assert sorted(logged) == ["train/acc"] * 2 + ["train/loss"] * 2 + ["train/loss_step"] * (20 // 4)
 
 
-def test_schedule_advances_after_each_optimizer_step_until_the_end(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_schedule_advances_after_each_optimizer_step_until_the_end(tmp_path: Path, loader: Loader) -> None:
     fit = trainer(tmp_path)
     fit.fit(classifier(Cosine), loader)
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)

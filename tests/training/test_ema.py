@@ -9,11 +9,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import fmnist
 from fmnist import evaluate
-from fmnist.data.batches import Batch
 from fmnist.networks.residual import ResidualCNN
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.ema import EMA
@@ -21,7 +19,7 @@ from fmnist.training.classifier import Classifier
 from fmnist.training.speed import has_bf16
 from tests.conftest import TINY, Outcome
 from tests.torture import different, outcome
-from tests.training.test_classifier import classifier, loader, trainer
+from tests.training.test_classifier import Loader, classifier, loader, trainer
 
 __all__ = ["loader"]  # a fixture
 
@@ -53,7 +51,7 @@ def recorder(steps: list[Weights], evaluated: list[Weights]) -> Callback:
     )
 
 
-def test_validation_test_and_checkpoints_have_the_averages(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_validation_test_and_checkpoints_have_the_averages(tmp_path: Path, loader: Loader) -> None:
     path, trained = tmp_path / "last.ckpt", module()
     steps: list[Weights] = []
     evaluated: list[Weights] = []
@@ -88,7 +86,7 @@ def test_validation_test_and_checkpoints_have_the_averages(tmp_path: Path, loade
     torch.testing.assert_close(weights(resumed), weights(trained), rtol=0, atol=0)
 
 
-def test_average_does_not_change_the_weights_that_are_trained(tmp_path: Path, loader: DataLoader[Batch]) -> None:
+def test_average_does_not_change_the_weights_that_are_trained(tmp_path: Path, loader: Loader) -> None:
     alone: list[Weights] = []
     accompanied: list[Weights] = []
     trainer(tmp_path, callbacks=[recorder(alone, [])]).fit(module(), loader, loader)

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from lightning.pytorch.callbacks import LambdaCallback
-from torch.utils.data import DataLoader
 
-from fmnist.data.batches import Batch
 from fmnist.training.lightning_internals import ignore_signals, restore_progress
-from tests.training.test_classifier import classifier, loader, trainer
+from tests.training.test_classifier import Loader, classifier, loader, trainer
 
 __all__ = ["loader"]  # a fixture
 
@@ -18,9 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` 
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-def test_lightning_handles_sigterm_unless_it_ignores_signals(
-    ignored: bool, tmp_path: Path, loader: DataLoader[Batch]
-) -> None:
+def test_lightning_handles_sigterm_unless_it_ignores_signals(ignored: bool, tmp_path: Path, loader: Loader) -> None:
     handlers: list[Any] = []
     note = LambdaCallback(on_train_epoch_start=lambda *_: handlers.append(signal.getsignal(signal.SIGTERM)))
     fit = trainer(tmp_path, max_epochs=1, callbacks=[note])
@@ -32,7 +28,7 @@ def test_lightning_handles_sigterm_unless_it_ignores_signals(
 
 @pytest.mark.parametrize(("restore", "ends"), [(True, [1]), (False, [0, 1])])
 def test_without_restored_progress_lightning_ends_an_epoch_twice(
-    restore: bool, ends: list[int], tmp_path: Path, loader: DataLoader[Batch]
+    restore: bool, ends: list[int], tmp_path: Path, loader: Loader
 ) -> None:
     """A run that max_steps=15 ends in its second epoch of 10 steps, resumed after the first epoch."""
     path = tmp_path / "first.ckpt"

@@ -26,24 +26,23 @@ SHORT += ["scheduler=cosine", "optimizer.lr=0.001", "hydra.run.dir=run"]
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("overrides", "step", "batch", "epoch"),
+    ("overrides", "place"),
     [
-        ([], 1, 1, 1),
-        ([], 14, 4, 2),
-        (["data.val_size=0", "trainer.log_every_n_steps=0"], 20, 10, 2),  # only seen when the epoch ends
-        (["trainer.val_check_interval=0.5", "trainer.log_every_n_steps=0"], 14, 4, 2),
-        (["trainer.accumulate_grad_batches=5"], 3, 4, 2),
+        ([], (1, 1, 1)),
+        ([], (14, 4, 2)),
+        (["data.val_size=0", "trainer.log_every_n_steps=0"], (20, 10, 2)),  # only seen when the epoch ends
+        (["trainer.val_check_interval=0.5", "trainer.log_every_n_steps=0"], (14, 4, 2)),
+        (["trainer.accumulate_grad_batches=5"], (3, 4, 2)),
     ],
 )
 def test_first_non_finite_loss_is_named_and_the_last_checkpoint_is_good(
     overrides: list[str],
-    step: int,
-    batch: int,
-    epoch: int,
+    place: tuple[int, int, int],
     train_here: TrainHere,
     monkeypatch: pytest.MonkeyPatch,
     train_set: ImageDataset,
 ) -> None:
+    step, batch, epoch = place
     batches: list[Tensor] = []
     number = 10 * (epoch - 1) + batch
     forward = CNN.forward

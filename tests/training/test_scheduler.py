@@ -45,10 +45,10 @@ def test_cosine_goes_down_half_a_cosine() -> None:
 
 
 FRACTIONS = st.floats(0, 1)
-INNER = st.floats(0, 1, exclude_min=True, exclude_max=True)
+WARMUPS = st.floats(0, 1, exclude_min=True, exclude_max=True)
 
 
-@given(steps=st.integers(1, 2 * STEPS), warmup=INNER | st.integers(2, 2 * STEPS).map(lambda number: 1 / number))
+@given(steps=st.integers(1, 2 * STEPS), warmup=WARMUPS | st.integers(2, 2 * STEPS).map(lambda number: 1 / number))
 @example(steps=1, warmup=0.3)
 @example(steps=10, warmup=0.1)  # a warmup of one step
 @example(steps=1000, warmup=0.001)
