@@ -8,7 +8,6 @@ alike; ratios are formed within a round. Nothing in this project is turned off f
 import argparse
 import datetime
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.process import ROOT, python
+from fmnist.config.cores import usable_cores
 from fmnist.runs.provenance import processor
 
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
@@ -129,7 +129,7 @@ def _sweep(notes: Notes, *, epochs: int, images: int) -> None:
     notes.add("eight jobs beside each other", seconds["joblib"], "s")
     notes.add("one after the other / beside each other", seconds["basic"] / seconds["joblib"], "")
     # What a processor has to give: the same of the bare loop, which has no start-up and nothing but training.
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     alone = peer("floor", epochs=epochs, images=images, threads=cores)
     with ThreadPoolExecutor(cores) as pool:
         beside = pool.map(lambda _: peer("floor", epochs=epochs, images=images, threads=1), range(cores))
@@ -150,7 +150,7 @@ def machine(threads: int) -> dict[str, Any]:
     packages = ("torch", "lightning", "torchmetrics", "hydra-core", "tensorboard")
     return {
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": threads,
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10, help="of this project in a round")
     parser.add_argument("--images", type=int, default=55_000, help="training images per epoch, a multiple of 11,000")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--output", type=Path, default=report.RESULTS, help="directory for the dated JSON")
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("rounds", "epochs", "images", "threads")}

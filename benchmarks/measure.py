@@ -11,7 +11,6 @@ benchmarks/results/runs count as kept; with kept=<directory> only the files in t
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.bench import peer
 from benchmarks.process import ROOT, python
 from fmnist.cli import options
 from fmnist.cli.error_messages import CONF
+from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
 from fmnist.runs import resume
 from fmnist.runs.provenance import source
@@ -79,7 +79,7 @@ def main(given: Options) -> None:
 
 def measure(job: Job, overrides: Sequence[str], runs: Path, images: int) -> Measurement:
     """Times the floor, then trains and tests a run, or resumes it."""
-    floor = peer("floor", epochs=2, images=images, threads=os.cpu_count() or 1)
+    floor = peer("floor", epochs=2, images=images, threads=usable_cores())
     run = run_directory(job, runs)
     if not run.finished:
         new = (*_train_overrides(job, overrides), f"hydra.run.dir={run.path}")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fmnist.config import settings
+from fmnist.config import cores, settings
 from fmnist.config.errors import UserError
 from fmnist.config.instantiate import instantiate, instantiate_each, report_as_user_error
 from fmnist.config.monitor import monitored
@@ -22,7 +22,6 @@ from fmnist.dashboard.panel import Panel
 from fmnist.data.augmentation import Augmentation
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
-from fmnist.distributed import process_info
 from fmnist.distributed.cluster_environment import RunEnvironment
 from fmnist.distributed.ddp import DDP, SyncBuffers
 from fmnist.distributed.process_info import ProcessInfo
@@ -69,11 +68,10 @@ def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
 def configure_process(config: DictConfig) -> None:
     """Sets process-wide options: speed, number of threads, and the seed of the initial weights."""
     speed.prepare()
-    cores = process_info.slurm_cores()
     # srun binds each process to its own cores; otherwise all processes share those of the machine or the job.
-    bound = cores and ProcessInfo.from_environment().launcher == "srun"
+    bound = cores.slurm_cores() and ProcessInfo.from_environment().launcher == "srun"
     processes = 1 if bound else trainer_options.processes_here(config)
-    threads = max(1, min(cores or DEFAULT_THREADS, DEFAULT_THREADS) // processes)
+    threads = max(1, min(cores.usable_cores(), DEFAULT_THREADS) // processes)
     torch.set_num_threads(config.threads or threads)
     seed_everything(config.seed, verbose=False)
 

@@ -21,7 +21,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "pyproject.toml"
 OLDEST, NEWEST = (3, 11), (3, 13)  # Python versions that the locked packages support
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # CPU quota and period of a container in microseconds, or 'max'
 NVIDIA = Path("/proc/driver/nvidia/version")  # exists if the driver is loaded
 RUN_SIZE, LOW_SPACE = 5e6, 500e6  # bytes: one run, the limit for a warning
 SHOWN = 3  # packages or runs to list; the others are only counted
@@ -165,17 +164,13 @@ def torch(_: Options) -> Iterator[Finding]:
 
 
 def threads(number: int) -> Finding:
-    """Compares torch's number of threads with the cores that CPU affinity and the container's quota allow."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_MAX.read_text().split()
-        cores = max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no container, no quota ('max'), or another version of cgroups
-        pass
+    """Compares the number of threads that training takes by default with the cores that it may use."""
+    from fmnist.config.cores import usable_cores
+
+    cores = usable_cores()
+    number = min(number, cores)
     found = f"{number} threads, usable cores: {cores}"
     limits = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
-    if number > cores:
-        return Finding("warn", f"{found}; more threads than cores slow training down", f"train with threads={cores}")
     if number < cores and limits:
         return Finding("warn", found, f"unset {' and '.join(limits)}, or train with threads={cores}")
     return Finding("ok", found)  # fewer is fine: torch starts one thread per physical core

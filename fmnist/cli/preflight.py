@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from fmnist.cli import worker
 from fmnist.cli.hydra_internals import job_error
 from fmnist.cli.program import exit_stack, exit_with, print_interrupted, report_user_errors
+from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
 from fmnist.distributed import remote, workers
 from fmnist.distributed.process_info import ProcessInfo
@@ -76,7 +77,7 @@ class PreflightCallback(Callback):
             if resumed:
                 jobs.check_same(directory)
                 jobs.write_hydra_config(directory, config)
-            os.environ |= parent_environment()
+            os.environ |= parent_environment() | {"LOKY_MAX_CPU_COUNT": str(usable_cores())}  # for joblib
             remote.prepare_jobs(config, directory)
             if search.is_search(config):
                 search.silence_optuna()

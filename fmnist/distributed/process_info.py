@@ -86,17 +86,3 @@ def _first_host(nodes: str) -> str:
     """The first host of a Slurm node list: node3 of node[3-5,7],other."""
     first = re.match(r"([^\[,]+)(?:\[(\d+))?([^,\]]*)", nodes)
     return f"{first[1]}{first[2] or ''}" if first else nodes
-
-
-def slurm_cores(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Number of processor cores that Slurm gives to this process; None outside of Slurm.
-
-    Raises:
-        UserError: The environment variable is not a number.
-    """
-    cores = environ.get("SLURM_CPUS_PER_TASK")
-    if cores is None:
-        return None
-    if not cores.isdecimal() or int(cores) < 1:
-        raise UserError(f"the environment variable SLURM_CPUS_PER_TASK is not a number of processor cores: {cores!r}")
-    return int(cores)

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fmnist.config.cores import usable_cores
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +29,7 @@ def source() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine. ``threads`` is torch's current number of threads, ``gpu`` lists GPU names."""
+    """Versions and machine. ``cores`` counts what this process may use, ``threads`` what torch uses now."""
     import torch  # takes seconds, and not every importer of this module needs it
 
     return {
@@ -35,7 +37,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": versions(),
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "gpu": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
@@ -45,8 +47,9 @@ def versions() -> dict[str, str]:
     """Version of each installed package; if a name is installed twice, of the one that Python imports."""
     installed: dict[str, str] = {}
     for distribution in metadata.distributions():  # in import order
-        if distribution.metadata["Name"]:  # an interrupted installation leaves a directory without metadata
-            installed.setdefault(distribution.name, distribution.version)
+        fields = distribution.metadata  # parsed at each access
+        if fields["Name"]:  # an interrupted installation leaves a directory without metadata
+            installed.setdefault(fields["Name"], fields["Version"])
     return dict(sorted(installed.items(), key=lambda item: item[0].lower()))
 
 

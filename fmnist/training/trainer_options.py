@@ -7,10 +7,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from omegaconf import DictConfig
 
+from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
 from fmnist.config.instantiate import check_node
 from fmnist.config.monitor import monitored
-from fmnist.distributed import process_info
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.training import speed
 
@@ -120,12 +120,8 @@ def check_processes(config: DictConfig, trainer: Trainer, process: ProcessInfo) 
 
 def _cores(process: ProcessInfo) -> int:
     """Number of CPU cores that all processes of a run may use on this machine."""
-    cores = os.cpu_count() or 1
-    if process.launcher:
-        return cores  # this process may be bound to its own share
-    # Limits of taskset or a container; macOS has no such call.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return min(allowed, process_info.slurm_cores() or cores)
+    # A process that a launcher started may be bound to its own share.
+    return os.cpu_count() or 1 if process.launcher else usable_cores()
 
 
 def processes_here(config: DictConfig) -> int:

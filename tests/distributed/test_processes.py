@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from fmnist import build, evaluate
 from fmnist.config.errors import UserError
-from fmnist.distributed import process_info, workers
+from fmnist.distributed import workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.inference import trained
 from fmnist.runs import checkpoint_io, provenance
@@ -77,14 +77,6 @@ def test_invalid_launcher_variables_are_rejected() -> None:
         ProcessInfo.from_environment(environ("RANK=0 WORLD_SIZE=2"))
     with pytest.raises(UserError, match=r"an environment variable of the launcher is not a number: .*'two'"):
         ProcessInfo.from_environment(environ("RANK=0 WORLD_SIZE=two"))
-
-
-def test_number_of_cores_comes_from_slurm() -> None:
-    assert process_info.slurm_cores({}) is None
-    assert process_info.slurm_cores({"SLURM_CPUS_PER_TASK": "1"}) == 1
-    for invalid in ("many", "0"):
-        with pytest.raises(UserError, match=f"SLURM_CPUS_PER_TASK is not a number of processor cores: '{invalid}'"):
-            process_info.slurm_cores({"SLURM_CPUS_PER_TASK": invalid})
 
 
 def test_sweep_under_a_launcher_is_rejected(
