@@ -1,12 +1,14 @@
 """Lists the commands, or runs one: ``python -m fmnist <command> key=value ...``, or ``fmnist <command> ...``.
 
-Imports nothing but the standard library, so that the list comes at once and ``doctor`` runs in a broken environment.
+Imports only the standard library, so that the list comes at once and ``doctor`` runs in a broken environment.
 """
 
 import ast
 import runpy
 import sys
 from pathlib import Path
+
+from fmnist.runs.output import robust_output
 
 NOT_COMMANDS = ("__init__", "__main__", "build")
 
@@ -29,7 +31,8 @@ def main() -> None:
     """Runs the command that the first argument names; prints the list if there is none."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        print(overview())
+        with robust_output():
+            print(overview())
         return
     if name not in commands():
         from fmnist.config.suggestion import did_you_mean

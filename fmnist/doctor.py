@@ -195,10 +195,12 @@ def gpu() -> Finding:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # runs may have any name
     try:
         from fmnist.cli import options
     except Exception:  # without its packages the project cannot parse options, but doctor can still run the checks
-        main(Options())
+        from fmnist.runs.output import robust_output
+
+        with robust_output():
+            main(Options())
     else:
         options.run(main, Options)

@@ -17,6 +17,7 @@ from fmnist.cli.program import print_interrupted, report_user_errors
 from fmnist.config.errors import UserError
 from fmnist.config.signature import check_value
 from fmnist.config.suggestion import did_you_mean
+from fmnist.runs.output import robust_output
 from fmnist.runs.signals import interruptible
 
 Options = TypeVar("Options")
@@ -36,11 +37,11 @@ def run(main: Callable[[Options], object], options: type[Options]) -> None:
     A user's mistake ends it with one line and exit code 1. ``--help`` prints the docstring of the module that defines
     the options, and the help text of each option.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(describe(options))
-        return
-    with report_user_errors(), interruptible(print_interrupted):
+    with robust_output(), report_user_errors(), interruptible(print_interrupted):
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(describe(options))
+            return
         main(read(options, sys.argv[1:]))
 
 

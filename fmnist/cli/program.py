@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from fmnist.cli.error_messages import message_for, reject_unknown_options
+from fmnist.runs.output import robust_output
 from fmnist.runs.signals import interruptible
 
 TRACEBACK = "HYDRA_FULL_ERROR"  # Hydra's environment variable to request tracebacks
@@ -29,7 +30,7 @@ def run(main: Callable[[], object]) -> None:
     _show_tracebacks = os.environ.get(TRACEBACK, "0") != "0"
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and exits
     try:
-        with exit_stack, report_user_errors(), interruptible(print_interrupted):
+        with robust_output(), exit_stack, report_user_errors(), interruptible(print_interrupted):
             reject_unknown_options(sys.argv[1:])
             main()
     finally:

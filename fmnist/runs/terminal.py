@@ -1,8 +1,11 @@
 """Log lines on a terminal that progress bars and other jobs write to as well. Imported without torch."""
 
 import logging
+from typing import TextIO
 
 from tqdm import tqdm
+
+from fmnist.runs import output
 
 _job = ""  # name of this process's job, if other jobs write to the same terminal
 
@@ -19,6 +22,9 @@ def is_shared() -> bool:
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes log lines above a progress bar instead of through it, with the job's name if jobs share the terminal."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(output.robust(stream))
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):

@@ -1,0 +1,54 @@
+"""Output that neither a closed pipe or terminal nor a character can break. Imports only the standard library."""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+
+class _Output(io.FileIO):
+    """A file descriptor that becomes /dev/null when nobody reads it any more."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+                raise
+            with open(os.devnull, "wb") as null:  # noqa: PTH123
+                os.dup2(null.fileno(), self.fileno())
+            return memoryview(data).nbytes
+
+
+def robust(stream: TextIO | None) -> Any:
+    """The same output as a stream that goes on when it is closed, and replaces what it cannot encode by ``?``."""
+    binary = getattr(stream, "buffer", None)
+    raw = getattr(binary, "raw", binary)
+    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.FileIO):  # a notebook, a console of Windows
+        return stream
+    stream.flush()
+    output: Any = _Output(raw.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        output if stream.write_through else io.BufferedWriter(output),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+@contextmanager
+def robust_output() -> Iterator[None]:
+    """Makes standard output and standard error robust while the block runs."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(robust, before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before
