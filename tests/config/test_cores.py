@@ -72,7 +72,7 @@ def test_invalid_number_of_cores_from_slurm_is_rejected(value: str) -> None:
 
 
 @pytest.mark.skipif(not os.access(V1 / "tasks", os.W_OK), reason="needs cgroup version 1 and root")
-def test_a_real_quota_limits_the_threads_of_training(tmp_path: Path) -> None:
+def test_a_real_quota_limits_the_threads_of_training() -> None:
     group = V1 / f"fmnist-test-{os.getpid()}"
     group.mkdir()
     try:
