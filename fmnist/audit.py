@@ -29,7 +29,7 @@ from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs import atomic
-from fmnist.runs.run_directory import RunDirectory
+from fmnist.runs.run_directory import RunDirectory, locate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,9 @@ NO_RUNS = "Label issues and test accuracy are left out: no networks were given (
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = options.option("run directories whose networks vote: runs=[<run>,<run>]", default=())
+    runs: tuple[str, ...] = options.option(
+        "run directories whose networks vote: runs=[<run>,<run>]", positional=True, default=()
+    )
     output: Path = options.option("output directory", default=Path("runs/audit"))
     data_dir: Path | None = options.option("directory of the data set, if not the cache", default=None)
     checkpoint: Literal["best", "last"] = options.option("of each run, best or last", default="best")
@@ -55,7 +57,7 @@ def main(options: Options) -> None:
     Raises:
         UserError: A run does not exist or has not finished, or the output directory cannot be written.
     """
-    runs = [RunDirectory(os.path.expanduser(run)) for run in options.runs]  # noqa: PTH111 (as in fmnist.cli.options)
+    runs = [RunDirectory(locate(os.path.expanduser(run))[0]) for run in options.runs]  # noqa: PTH111 (as in fmnist.cli.options)
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("runs: a run is given twice, and its network would count twice")
     for run in runs:

@@ -28,7 +28,9 @@ RUNS = Path("runs")  # where train.py puts them
 
 @dataclass(frozen=True)
 class Options:
-    run: Path | None = options.option("the run directory, if not the newest finished one under runs/", default=None)
+    run: Path | None = options.option(
+        "the run directory, if not the newest finished one under runs/", positional=True, default=None
+    )
     checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
     host: str = options.option("address to listen on; 0.0.0.0 opens the page to the whole network", default=LOOPBACK)
     port: int = options.option("port of the page, from 1 to 65535", default=7860)

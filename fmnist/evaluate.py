@@ -43,7 +43,7 @@ FLOAT = "%.7g"  # single precision
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = options.option("the run directory")
+    run: Path = options.option("the run directory, or a path in it", positional=True)
     split: Literal["test", "val", "train"] = options.option("test, val or train", default="test")
     checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
     tta: Literal["none", "flip", "shift", "flip_shift"] = options.option(

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = options.option("the run directory")
+    run: Path = options.option("the run directory, or a path in it", positional=True)
     checkpoint: Literal["best", "last"] = options.option("best or last", default="best")
     format: Literal["onnx", "torch", "both"] = options.option("onnx, torch or both", default="both")
     output: Path | None = options.option("directory to write to, if not export/ in the run directory", default=None)

@@ -36,8 +36,10 @@ THUMBNAIL = 260  # pixels: twice the size at which originals are drawn
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option("the run directory")
-    images: tuple[str, ...] = option("picture files, directories of them, patterns: images=[a.png,b.jpg]", default=())
+    run: Path = option("the run directory, or a path in it", positional=True)
+    images: tuple[str, ...] = option(
+        "picture files, directories of them, patterns: images=[a.png,b.jpg]", positional=True, default=()
+    )
     index: tuple[str, ...] = option("images of the test set, from 0 to 9999: index=[0,5]", default=())
     checkpoint: Literal["best", "last"] = option("best or last", default="best")
     format: Literal["table", "json", "csv"] = option("format of the output: table, json or csv", default="table")

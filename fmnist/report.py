@@ -20,7 +20,7 @@ from fmnist.sweeps import ranking, report, sweep_directory
 
 @dataclass(frozen=True)
 class Options:
-    sweep: Path = options.option("directory of a sweep, below runs/sweeps")
+    sweep: Path = options.option("directory of a sweep, below runs/sweeps", positional=True)
 
 
 def main(given: Options) -> None:

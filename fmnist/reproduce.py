@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = options.option("directory of a finished run")
+    run: Path = options.option("directory of a finished run", positional=True)
     to: Path | None = options.option(
         "new directory for the repetition (default: below runs/reproductions)", default=None
     )

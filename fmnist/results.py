@@ -22,7 +22,7 @@ import pandas as pd
 from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, create
-from fmnist.runs.run_directory import RunDirectory
+from fmnist.runs.run_directory import RunDirectory, locate
 from fmnist.runs.tables import escape, format_table
 from fmnist.sweeps.measurement import Measurement, Summary, summaries
 
@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = options.option("run directories, kept JSON files, or directories with some of them")
+    runs: tuple[str, ...] = options.option(
+        "run directories, kept JSON files, or directories with some of them", positional=True
+    )
     keep: Path | None = options.option("directory to save a JSON file of each run in", default=None)
     output: Path | None = options.option("Markdown file to write the table to", default=None)
 
@@ -74,6 +76,7 @@ def read(path: Path) -> Iterator[Measurement]:
     """
     if not path.exists():
         raise UserError(f"there is no {path}; runs are under runs/train and runs/sweeps")
+    path, _ = locate(path)
     if path.is_file():
         yield Measurement.read(path)
         return

@@ -1,7 +1,7 @@
 """Command lines of the commands besides train.py: ``python -m fmnist.<command> key=value ...``.
 
 Each argument is split at its first ``=``, and the value is taken literally: file names may contain spaces, commas and
-equal signs. Imported without torch.
+equal signs. An argument without ``=`` is the value of the next positional option. Imported without torch.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from fmnist.config.errors import UserError
 from fmnist.config.signature import check_value
 from fmnist.config.suggestion import did_you_mean
 from fmnist.runs.output import robust_output
+from fmnist.runs.run_directory import locate
 from fmnist.runs.signals import interruptible
 
 Options = TypeVar("Options")
@@ -26,9 +27,15 @@ Options = TypeVar("Options")
 TRUST = "package outside torch's family that the run's configuration may use classes from, such as trust=timm"
 
 
-def option(text: str, **arguments: Any) -> Any:
-    """A field of an options dataclass with its help text; ``default`` or ``default_factory`` as in dataclasses."""
-    return dataclasses.field(metadata={"help": text}, **arguments)
+def option(text: str, *, positional: bool = False, **arguments: Any) -> Any:
+    """A field of an options dataclass with its help text.
+
+    Args:
+        text: The help text.
+        positional: Whether the value may stand without its key.
+        **arguments: ``default`` or ``default_factory`` as in dataclasses.
+    """
+    return dataclasses.field(metadata={"help": text, "positional": positional}, **arguments)
 
 
 def run(main: Callable[[Options], object], options: type[Options]) -> None:
@@ -49,17 +56,21 @@ def read(options: type[Options], arguments: Sequence[str]) -> Options:
     """Creates an options dataclass from ``key=value`` arguments.
 
     Supported types are Path, str, int, bool (true or false), Literal, and tuple[str, ...], which takes
-    ``key=value`` several times or ``key=[value,value]``.
+    ``key=value`` several times or ``key=[value,value]``. If ``run`` is a path in a run directory, it
+    means that run; the path of a checkpoint also chooses the ``checkpoint``, unless that is given.
 
     Raises:
         UserError: An argument is unknown, missing, given twice, or does not match its type.
     """
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(options)
+    positional = [name for name, field in fields.items() if field.metadata.get("positional")]
     given: dict[str, Any] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if not equals:
+        if not equals and (free := [name for name in positional if name not in given or hints[name] is not Path]):
+            key, text = free[0], argument
+        elif not equals:
             raise UserError(f"cannot read '{argument}': write arguments as key=value; --help lists the keys")
         if key not in fields:
             raise UserError(f"unknown key '{key}'{did_you_mean(key, fields)} (keys: {', '.join(fields)})")
@@ -73,6 +84,10 @@ def read(options: type[Options], arguments: Sequence[str]) -> Options:
     for name, field in fields.items():
         if name not in given and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"{name}=<...> is missing: {field.metadata['help']}")
+    if "run" in given:
+        given["run"], checkpoint = locate(given["run"])
+        if checkpoint and "checkpoint" in fields:
+            given.setdefault("checkpoint", checkpoint)
     return options(**given)
 
 

@@ -17,31 +17,33 @@ from fmnist.config.errors import UserError, one_line
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs import checkpoint_io
-from fmnist.runs.run_directory import RunDirectory
+from fmnist.runs.run_directory import RunDirectory, locate
 from fmnist.training.classifier import Classifier
 
 Checkpoint = Literal["best", "last"]
 
 
-def load(run: str | os.PathLike[str], checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> nn.Module:
+def load(run: str | os.PathLike[str], checkpoint: Checkpoint | None = None, trust: Sequence[str] = ()) -> nn.Module:
     """Loads the trained network of a run, in evaluation mode.
 
     The network maps raw pixels [B, 1, 28, 28], uint8 or float from 0 to 255, to logits [B, 10]. Its attribute
     ``class_names`` names the classes. Only weights are read from the checkpoint; one that contains code is rejected.
 
     Args:
-        run: The run directory.
-        checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has only a ``last``.
+        run: The run directory, or a path in it.
+        checkpoint: ``best`` by the monitored metric, or ``last``. An unfinished run has only a ``last``. None takes the
+            one that ``run`` names, and otherwise the best.
         trust: Packages, besides this project and torch's family, whose classes the run's configuration may name, such
             as ``("timm",)``. Importing them runs their code.
 
     Raises:
         UserError: The directory holds no finished run or no such checkpoint, or the weights do not fit the network.
     """
-    return load_classifier(RunDirectory(run), checkpoint, trust).network
+    path, named = locate(run)
+    return load_classifier(RunDirectory(path), checkpoint or named or "best", trust).network
 
 
-def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> Classifier:
+def load_classifier(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> Classifier:
     """Like ``load``, but returns the LightningModule."""
     try:
         classifier = build.classifier(configuration(run, checkpoint, trust))
@@ -63,7 +65,7 @@ def load_classifier(run: RunDirectory, checkpoint: Checkpoint = "best", trust: S
     return classifier
 
 
-def configuration(run: RunDirectory, checkpoint: Checkpoint = "best", trust: Sequence[str] = ()) -> DictConfig:
+def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run. Its ``trust`` is replaced by the caller's: a run directory cannot vouch for itself.
 
     Raises:

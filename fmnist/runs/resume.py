@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist.config import settings
 from fmnist.config.errors import UserError
-from fmnist.runs.run_directory import RunDirectory
+from fmnist.runs.run_directory import RunDirectory, locate
 
 # Overrides allowed when resuming: they change nothing that was computed so far.
 ALLOWED = ("trainer.max_epochs", "data.data_dir", "trainer.enable_progress_bar")
@@ -28,7 +28,7 @@ def take_over(config: DictConfig) -> tuple[RunDirectory, int | None]:
     """
     if not isinstance(config.resume, str) or not config.resume:
         raise UserError(f"resume must be the directory of one run, got {config.resume!r}")
-    run = RunDirectory(config.resume)
+    run = RunDirectory(locate(config.resume)[0])
     stored = configuration(run)
     max_epochs = OmegaConf.select(stored, "trainer.max_epochs")
     _check_overrides(config, stored, run)

@@ -19,6 +19,19 @@ from fmnist.config.errors import UserError, one_line
 from fmnist.runs import atomic
 
 
+def locate(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The run directory that a path lies in, and the checkpoint, ``best`` or ``last``, if the path is one.
+
+    A path that does not lie in a run is returned as it is.
+    """
+    path = Path(path)
+    if not path.exists():
+        return path, None
+    run = next((parent for parent in (path, *path.absolute().parents) if (parent / ".hydra").is_dir()), path)
+    named = {RunDirectory(run).best_checkpoint: "best", RunDirectory(run).last_checkpoint: "last"}
+    return run, named.get(path if run == path else path.absolute())
+
+
 class RunDirectory:
     """The directory of one run, or of one sweep.
 
