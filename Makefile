@@ -6,8 +6,8 @@ PORT   ?= 6006
 HOST   := 127.0.0.1
 
 # The first Python on the path that the locked dependencies have wheels for.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$python && break; done)
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -25,7 +25,7 @@ help: ## list the targets
 setup: $(READY) ## make .venv with the locked dependencies, their hashes verified
 
 $(READY): requirements.lock
-	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 to 3.14; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	@touch $@
@@ -39,7 +39,7 @@ $(EXTRAS): requirements-extras.lock $(READY)
 
 setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see docs/setup.md
 	@test -n "$(INDEX)" || { echo "error: give the address that pytorch.org names for pip and CPU: make setup-cpu INDEX=<address>"; exit 1; }
-	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=<path>"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 to 3.14; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	sed -nE 's/^([a-zA-Z0-9._-]+==.*) \\$$/\1/p' requirements.lock > $(VENV)/versions.txt
 	$(BIN)/python -m pip install -i $(INDEX) $$(grep -E '^(torch|torchvision)==' $(VENV)/versions.txt)

@@ -78,7 +78,8 @@ def configure_process(config: DictConfig) -> None:
 
 def data(config: DictConfig) -> FashionMNIST:
     augmentations = instantiate_each(config, "augmentation", Augmentation)
-    module: FashionMNIST = instantiate(config, "data", FashionMNIST, augmentations=augmentations)
+    reshuffle = not config.trainer.overfit_batches
+    module: FashionMNIST = instantiate(config, "data", FashionMNIST, augmentations=augmentations, reshuffle=reshuffle)
     return module
 
 
@@ -127,6 +128,8 @@ def trainer(config: DictConfig, run: RunDirectory, process: ProcessInfo | None =
     process = process or ProcessInfo.from_environment()
     config = config.copy()
     config.monitor.metric = monitored(config)
+    if overfit := config.trainer.overfit_batches:  # Lightning would replace the data module's sampler
+        config.trainer.update(overfit_batches=0, limit_train_batches=overfit, limit_val_batches=overfit)
     configured: list[Callback] = instantiate_each(config, "callbacks", Callback)
     if config.trainer.enable_checkpointing is False:
         configured = [callback for callback in configured if not isinstance(callback, ModelCheckpoint)]
@@ -160,7 +163,7 @@ def evaluator(config: DictConfig, split: str) -> Trainer:
     """
     config = config.copy()
     config.trainer.limit_test_batches = None if split == "train" else config.trainer[f"limit_{split}_batches"] or None
-    config.trainer.fast_dev_run = False
+    config.trainer.fast_dev_run, config.trainer.overfit_batches = False, 0
     config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
     built: Trainer = instantiate(
         config,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "pyproject.toml"
-OLDEST, NEWEST = (3, 11), (3, 13)  # Python versions that the locked packages support
+OLDEST, NEWEST = (3, 11), (3, 14)  # Python versions that the locked packages support
 NVIDIA = Path("/proc/driver/nvidia/version")  # exists if the driver is loaded
 RUN_SIZE, LOW_SPACE = 5e6, 500e6  # bytes: one run, the limit for a warning
 SHOWN = 3  # packages or runs to list; the others are only counted

@@ -3,13 +3,35 @@
 tests/cli/test_hydra_internals.py fails when they change.
 """
 
-from hydra._internal.utils import get_args_parser
+import argparse
+import sys
+from typing import Any
+
+import hydra
+from hydra._internal import utils
 from hydra.core.utils import JobReturn
+
+_get_args_parser = utils.get_args_parser
+
+
+def _without_check_of_help() -> argparse.ArgumentParser:
+    parser: Any = argparse.ArgumentParser
+    check, parser._check_help = parser._check_help, lambda _parser, _action: None
+    try:
+        return _get_args_parser()
+    finally:
+        parser._check_help = check
+
+
+# argparse of Python 3.14 checks help texts, and that of --shell-completion is no text in Hydra 1.3 (hydra issue 3121).
+NEEDS_OLD_ARGPARSE = sys.version_info >= (3, 14) and hydra.__version__.startswith("1.3.")
+if NEEDS_OLD_ARGPARSE:
+    utils.get_args_parser = sys.modules["hydra.main"].get_args_parser = _without_check_of_help  # type: ignore[attr-defined]
 
 
 def command_line_options() -> list[str]:
     """All options of Hydra's command line, such as --multirun. argparse has no public list."""
-    return list(get_args_parser()._option_string_actions)
+    return list(utils.get_args_parser()._option_string_actions)
 
 
 def job_error(job: JobReturn) -> BaseException:

@@ -25,8 +25,12 @@ KEYS = [*GROUPS, "trust", *dict.fromkeys(key.partition(".")[0] for key in SETTIN
 MAX_SEED = 2**32 - 1  # the largest seed that NumPy's global generator takes, which Lightning seeds too
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, *, stored: bool = False) -> None:
     """Checks that the top level is complete and its values are possible.
+
+    Args:
+        config: The configuration.
+        stored: Whether it was read from a run directory.
 
     Raises:
         UserError: A key is unknown or missing, or a value is wrong.
@@ -35,7 +39,8 @@ def check(config: DictConfig) -> None:
         if key not in KEYS:
             raise UserError(f"unknown configuration key '{key!s}'{did_you_mean(str(key), keys(config))}")
     if missing := [key for key in KEYS if key not in config]:
-        raise UserError(f"the configuration lacks {', '.join(missing)}; is it from another version of this project?")
+        hint = "; is it from another version of this project?" if stored else ", which can be replaced but not removed"
+        raise UserError(f"the configuration lacks {', '.join(missing)}{hint}")
     trusted(config)
     for key, hint in SETTINGS.items():
         check_value(key, OmegaConf.select(config, key), hint)

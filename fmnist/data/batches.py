@@ -44,18 +44,22 @@ class SeededBatchSampler(Sampler[BatchContext]):
         seed: Seed of the order, at least 0.
         world_size: Number of processes that share each batch. The remainder of a short last batch is left out, so that
             all processes have equally many samples: other ones in each epoch.
+        reshuffle: Whether the order differs between epochs; False repeats that of epoch 0.
     """
 
-    def __init__(self, indices: Tensor, *, batch_size: int, seed: int, world_size: int = 1) -> None:
+    def __init__(
+        self, indices: Tensor, *, batch_size: int, seed: int, world_size: int = 1, reshuffle: bool = True
+    ) -> None:
         self.indices = indices
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.reshuffle = reshuffle
         self.size = len(indices) - len(indices) % world_size  # samples per epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        self.epoch = epoch if self.reshuffle else 0
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

@@ -26,6 +26,8 @@ SYSTEM = Path("/usr/share/datasets/fashion-mnist")  # where Debian's and Ubuntu'
 PACKAGE = "dataset-fashion-mnist"
 NETWORK_TIMEOUT = 20  # seconds without an answer before the download host counts as out of reach
 PACKAGE_TIMEOUT = 300  # seconds for one call of apt-get
+# apt-get waits 30 seconds for each answer, three times.
+APT = ["apt-get", "-o", "Acquire::http::Timeout=8", "-o", "Acquire::https::Timeout=8", "-o", "Acquire::Retries=0"]
 
 
 def fetch(cache: Path = CACHE) -> Path:
@@ -126,7 +128,7 @@ def _debian_package(workspace: Path) -> Path:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise UserError("no apt-get on this machine")
     try:
-        _run(["apt-get", "download", PACKAGE], workspace)
+        _run([*APT, "download", PACKAGE], workspace)
     except UserError:
         # The system's package lists are empty or old. A private copy of them needs no root and changes nothing.
         state, cache = workspace / "apt-state", workspace / "apt-cache"
@@ -135,8 +137,8 @@ def _debian_package(workspace: Path) -> Path:
         private = ["-o", f"Dir::State::Lists={state}/lists", "-o", f"Dir::Cache={cache}"]
         if os.geteuid() == 0:
             private += ["-o", "APT::Sandbox::User=root"]  # apt's own user cannot write to the workspace
-        _run(["apt-get", *private, "update"], workspace)
-        _run(["apt-get", *private, "download", PACKAGE], workspace)
+        _run([*APT, *private, "update"], workspace)
+        _run([*APT, *private, "download", PACKAGE], workspace)
     package = next(workspace.glob(f"{PACKAGE}_*.deb"))
     _run(["dpkg-deb", "-x", str(package), "unpacked"], workspace)
     return workspace / "unpacked" / SYSTEM.relative_to("/")

@@ -37,6 +37,7 @@ class FashionMNIST(LightningDataModule):
         val_seed: Seed of the split.
         seed: Seed of the order and of the augmentation of the training samples.
         augmentations: Applied to the training batches, in this order.
+        reshuffle: Whether each epoch has an order of its own; False repeats the batches of the first.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
@@ -52,6 +53,7 @@ class FashionMNIST(LightningDataModule):
         val_seed: int = 0,
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
+        reshuffle: bool = True,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -80,6 +82,7 @@ class FashionMNIST(LightningDataModule):
         self.val_seed = val_seed
         self.seed = seed
         self.augmentations = augmentations
+        self.reshuffle = reshuffle
 
     def prepare_data(self) -> None:
         if self.data_dir is None:
@@ -144,7 +147,11 @@ class FashionMNIST(LightningDataModule):
     def _sampler(self) -> SeededBatchSampler:
         indices = self.train_indices.to(self.train_set.labels.device)
         return SeededBatchSampler(
-            indices, batch_size=self.batch_size, seed=self.seed, world_size=self._shard.world_size
+            indices,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            world_size=self._shard.world_size,
+            reshuffle=self.reshuffle,
         )
 
     @property

@@ -80,7 +80,7 @@ def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[s
         )
     try:
         config.trust = list(trust)
-        settings.check(config)
+        settings.check(config, stored=True)
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"cannot read {run.hydra / 'config.yaml'}: {one_line(error)}") from error
     return config

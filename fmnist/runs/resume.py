@@ -55,7 +55,7 @@ def configuration(run: RunDirectory) -> DictConfig:
     stored = run.read_configuration()
     stored.trust = []  # whom to trust is for the command line to say
     try:
-        settings.check(stored)
+        settings.check(stored, stored=True)
     except UserError as error:
         raise UserError(f"cannot use {run.hydra / 'config.yaml'}: {error}") from error
     manifest = run.read_manifest() or {}

@@ -55,7 +55,8 @@ class RunDirectory:
     @property
     def shown(self) -> Path:
         """The path, relative to the working directory if it lies below."""
-        return self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
+        cwd = Path.cwd()  # the run directory itself with hydra.job.chdir=true
+        return self.path.relative_to(cwd) if self.path.is_relative_to(cwd) and self.path != cwd else self.path
 
     @property
     def resume_command(self) -> str:

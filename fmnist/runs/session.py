@@ -75,6 +75,8 @@ def _translate_errors(run: RunDirectory) -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(one_line(error)) from error
     except Exception as error:
+        if not run.path.is_dir():
+            raise UserError(f"the run directory {run.path} has disappeared: deleted, or its drive is gone") from error
         disk_error = _disk_error(error)
         if disk_error is None:
             raise

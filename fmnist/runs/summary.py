@@ -35,8 +35,11 @@ def format_summary(run: RunDirectory, metrics: Metrics) -> str:
         if f"{split}/acc" in metrics
     ]
     path = run.shown
+    lines.append(f"{'run directory':<20} {path}")
+    if not run.tensorboard.is_dir():  # another logger
+        return "\n".join(lines)
     if (Path.cwd() / "Makefile").is_file() and path.parts[0] == "runs":
         dashboard = "make tensorboard"
     else:
         dashboard = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(path)])
-    return "\n".join([*lines, f"{'run directory':<20} {path}", f"{'dashboard':<20} {dashboard}"])
+    return "\n".join([*lines, f"{'dashboard':<20} {dashboard}"])

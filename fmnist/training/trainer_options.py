@@ -41,10 +41,10 @@ def check(config: DictConfig) -> None:
     for key in ("max_epochs", "max_steps", "limit_train_batches"):
         if node[key] == 0:
             raise UserError(f"trainer.{key} is 0, so nothing would be trained")
-    if node.overfit_batches:
+    if node.barebones:
         raise UserError(
-            f"trainer.overfit_batches={node.overfit_batches} would replace the data module's sampler; use "
-            "trainer.limit_train_batches"
+            "trainer.barebones=true would train without checkpoints, metrics and logs, which a run consists of; to "
+            "measure speed, use make bench"
         )
     if monitored(config) is None:
         if "early_stopping" in config.callbacks:

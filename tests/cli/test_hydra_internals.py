@@ -1,5 +1,9 @@
 """Fails when Hydra or OmegaConf change the private parts that ``fmnist.cli.hydra_internals`` uses."""
 
+import sys
+
+import hydra
+import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf.basecontainer import BaseContainer
 
@@ -8,6 +12,14 @@ from fmnist.cli import hydra_internals
 
 def test_options_include_those_of_hydras_command_line() -> None:
     assert {"--multirun", "-m", "--cfg", "--config-dir", "--help"} <= set(hydra_internals.command_line_options())
+
+
+def test_hydra_still_needs_an_older_argparse() -> None:
+    """Fails with Hydra 1.4: delete what NEEDS_OLD_ARGPARSE guards."""
+    assert hydra.__version__.startswith("1.3.")
+    if sys.version_info >= (3, 14):
+        with pytest.raises(ValueError, match="badly formed help string"):
+            hydra_internals._get_args_parser()
 
 
 def test_error_of_a_failed_job_is_returned() -> None:
