@@ -20,9 +20,9 @@ from hydra import compose, initialize_config_dir
 from benchmarks.bench import peer
 from benchmarks.process import ROOT, python
 from fmnist.cli import options
-from fmnist.cli.error_messages import CONF
 from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
+from fmnist.config.paths import CONF
 from fmnist.runs import resume
 from fmnist.runs.provenance import source
 from fmnist.runs.run_directory import RunDirectory

@@ -76,6 +76,9 @@ def packages(_: Options) -> Iterator[Finding]:
 
     from fmnist.runs.provenance import versions
 
+    if not LOCK.exists():
+        yield Finding("ok", "installed as a package, without a lock file to compare with")
+        return
     installed = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in versions().items()}
     required = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
     missing = [name for name in (re.split(r"[^\w-]", line)[0] for line in required) if name not in installed]

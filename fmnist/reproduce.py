@@ -18,8 +18,8 @@ from tabulate import tabulate
 
 from fmnist.cli import options
 from fmnist.config.errors import UserError
+from fmnist.config.paths import TRAIN
 from fmnist.runs import create, manifest, resume
-from fmnist.runs.provenance import ROOT
 from fmnist.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def repeat(run: RunDirectory, repetition: RunDirectory, trust: tuple[str, ...]) 
         f"trainer.max_epochs={config.trainer.max_epochs}",
         f"trust=[{','.join(trust)}]",
     ]
-    result = subprocess.run([sys.executable, ROOT / "train.py", *overrides], check=False)
+    result = subprocess.run([sys.executable, TRAIN, *overrides], check=False)
     if result.returncode:
         raise UserError(f"the repetition in {repetition.shown} failed (exit code {result.returncode})")
 

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -21,9 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist.cli.hydra_internals import command_line_options
 from fmnist.config.errors import UserError, one_line
+from fmnist.config.paths import CONF, TRAIN_COMMAND
 from fmnist.config.suggestion import did_you_mean, keys
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def message_for(error: BaseException) -> str | None:
@@ -95,7 +93,7 @@ def _plugin_error(error: BaseException) -> str | None:
     if not isinstance(error, ValueError):
         return None
     if str(error).startswith("Config group override must be"):
-        return "a group cannot be null; python train.py --help lists the choices"
+        return f"a group cannot be null; {TRAIN_COMMAND} --help lists the choices"
     # The second is Optuna's message for a study in a file.
     if str(error).startswith(("No trials are completed yet", "Record does not exist")):
         return "no trial of the search has finished"

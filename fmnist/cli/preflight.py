@@ -19,6 +19,7 @@ from fmnist.cli.hydra_internals import job_error
 from fmnist.cli.program import exit_stack, exit_with, print_interrupted, report_user_errors
 from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
+from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.distributed import remote, workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.runs import create, manifest, resume, terminal
@@ -62,7 +63,7 @@ class PreflightCallback(Callback):
             if launcher := ProcessInfo.from_environment().launcher:
                 raise UserError(
                     f"{launcher} started several processes, and each would start the sweep. Start it once without "
-                    "launcher; each job starts its workers: python train.py -m trainer=ddp trainer.devices=2 ..."
+                    f"launcher; each job starts its workers: {TRAIN_COMMAND} -m trainer=ddp trainer.devices=2 ..."
                 )
             remote.check_launcher(config)
             directory = RunDirectory(config.hydra.sweep.dir)

@@ -5,9 +5,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from fmnist.cli.error_messages import message_for, reject_unknown_options
+from fmnist.config.paths import CHECKOUT
 from fmnist.runs.output import robust_output
 from fmnist.runs.signals import interruptible
 
@@ -26,6 +28,9 @@ def run(main: Callable[[], object]) -> None:
     """
     # Hydra's parser takes no override before -m, but 'train.py experiment=smoke -m seed=1,2' must work.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    own = ["--config-dir", "conf"] if not CHECKOUT and Path("conf").is_dir() else []
+    if own and not any(argument.startswith(("--config-dir", "-cd")) for argument in sys.argv):
+        sys.argv += own  # experiments of one's own beside those of the installed package
     global _show_tracebacks
     _show_tracebacks = os.environ.get(TRACEBACK, "0") != "0"
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and exits

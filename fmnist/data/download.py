@@ -16,12 +16,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from fmnist.config.errors import UserError
+from fmnist.config.paths import data_cache
 from fmnist.data import files
 from fmnist.runs import atomic
 
 log = logging.getLogger(__name__)
 
-CACHE = Path(__file__).resolve().parents[2] / "data/FashionMNIST/raw"
+CACHE = data_cache()
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")  # where Debian's and Ubuntu's package puts it
 PACKAGE = "dataset-fashion-mnist"
 NETWORK_TIMEOUT = 20  # seconds without an answer before the download host counts as out of reach

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.config.cores import usable_cores
-
-ROOT = Path(__file__).resolve().parents[2]
+from fmnist.config.paths import ROOT
 
 
 def source() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fmnist.config.errors import UserError, one_line
+from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.runs import atomic
 
 
@@ -61,7 +62,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str:
         """Shell command that resumes the run."""
-        return f"python train.py {self.override('resume')}"
+        return f"{TRAIN_COMMAND} {self.override('resume')}"
 
     def override(self, key: str) -> str:
         """The path as the value of an override, quoted for a shell."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fmnist.config import monitor
+from fmnist.config.paths import CHECKOUT, ROOT
 from fmnist.runs.run_directory import RunDirectory
 
 Metrics = dict[str, float | int]
@@ -38,7 +39,7 @@ def format_summary(run: RunDirectory, metrics: Metrics) -> str:
     lines.append(f"{'run directory':<20} {path}")
     if not run.tensorboard.is_dir():  # another logger
         return "\n".join(lines)
-    if (Path.cwd() / "Makefile").is_file() and path.parts[0] == "runs":
+    if CHECKOUT and Path.cwd() == ROOT and path.parts[0] == "runs":
         dashboard = "make tensorboard"
     else:
         dashboard = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(path)])

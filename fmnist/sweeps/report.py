@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmnist.config.errors import UserError
+from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.runs import atomic
 from fmnist.runs.tables import escape, format_table
 from fmnist.sweeps import ranking, sweep_directory
@@ -182,7 +183,7 @@ def _repetitions(ranks: Ranking) -> list[str]:
         seed = job.overrides.get(SEED, "0")
         first = int(seed) + 1 if seed.isdecimal() else 0
         seeds = ",".join(map(str, range(first, first + REPETITIONS)))
-        commands.append(shlex.join(["python", "train.py", "-m", *typed, f"seed={seeds}", "test=false"]))
+        commands.append(shlex.join([*TRAIN_COMMAND.split(), "-m", *typed, f"seed={seeds}", "test=false"]))
     return commands
 
 

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist.config import monitor
 from fmnist.config.errors import UserError
+from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.runs import manifest
 from fmnist.runs.run_directory import RunDirectory
 
@@ -139,7 +140,7 @@ def _command(run: RunDirectory, hydra: Mapping[str, Any]) -> str | None:
         return None
     own = [text for text in _overrides(hydra, "hydra") if not text.startswith(("hydra.mode=", "hydra.sweep.dir="))]
     overrides = [shlex.quote(text) for text in [*_overrides(hydra, "task"), *own]]
-    return " ".join(["python train.py -m", *overrides, run.override("hydra.sweep.dir")])
+    return " ".join([f"{TRAIN_COMMAND} -m", *overrides, run.override("hydra.sweep.dir")])
 
 
 def _job(run: RunDirectory) -> Job:
