@@ -1,5 +1,6 @@
 """The Hydra callback that checks a command before it creates a directory. Imported without torch."""
 
+import gc
 import logging
 import os
 import sys
@@ -97,6 +98,7 @@ class PreflightCallback(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN:
             return
+        gc.collect()  # trainer, data and network of the job before refer to each other
         launcher = str(config.hydra.launcher._target_)
         if not launcher.endswith(".BasicLauncher"):
             terminal.set_job(f"#{config.hydra.job.num}")
