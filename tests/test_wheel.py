@@ -19,10 +19,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content, beside the locked packages."""
     directory = tmp_path_factory.mktemp("wheel")
     for command in (
-        ["hatchling", "build", "--target", "wheel", "--directory", str(directory)],
-        ["pip", "install", "-q", "--no-deps", "--no-index", f"--find-links={directory}", f"--target={directory}", "fmnist"],
+        f"hatchling build --target wheel --directory {directory}",
+        f"pip install --no-deps --no-index --find-links={directory} --target={directory} fmnist",
     ):
-        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, check=True, capture_output=True)
     return directory
 
 
