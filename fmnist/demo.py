@@ -116,7 +116,7 @@ def _check_address(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just closed is free
         try:
             probe.bind((host, port))
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, TypeError) as error:
             cause = error.strerror if isinstance(error, OSError) else "no address"
             raise UserError(
                 f"cannot listen on {host}, port {port}: {cause}; choose others with host=<address> port=<number>"
