@@ -23,7 +23,19 @@ def fmnist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def test_every_command_is_listed_with_a_help_line(fmnist: Callable[..., Outcome]) -> None:
     commands = entry.commands()
-    documented = {"audit", "demo", "doctor", "evaluate", "export", "fetch", "predict", "report", "reproduce", "results"}
+    documented = {
+        "audit",
+        "demo",
+        "doctor",
+        "evaluate",
+        "export",
+        "fetch",
+        "predict",
+        "report",
+        "reproduce",
+        "results",
+        "train",
+    }
     assert set(commands) == documented
     assert all(20 < len(line) < 90 and line[0].isupper() and "`" not in line for line in commands.values())
     outcome = fmnist()

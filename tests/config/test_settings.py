@@ -71,6 +71,10 @@ def test_missing_keys_are_named() -> None:
     config = configuration()
     del config["ensemble"], config["model"]
     with pytest.raises(UserError, match=r"^the configuration lacks model, ensemble; is it from another version"):
+        settings.check(config, stored=True)
+    with pytest.raises(
+        UserError, match=r"^the configuration lacks model, ensemble, which can be replaced but not remov"
+    ):
         settings.check(config)
 
 

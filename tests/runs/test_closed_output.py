@@ -51,7 +51,8 @@ def test_training_goes_on_when_its_output_is_closed(start: Callable[..., fork_se
     first = process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=120) == 0
-    assert process.stderr.read() == ""
+    with process.stderr as errors:
+        assert errors.read() == ""
     log = (tmp_path / "run/train.log").read_text()
     assert first.strip() in log
     assert "test accuracy" in log

@@ -43,6 +43,8 @@ def test_summary_and_line_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert summary.format_line(METRICS) == "finished: train/acc 0.5000  val/acc 0.4124  (best epoch 7 of 9)"
     command = f"{sys.executable} -m tensorboard.main --logdir"
+    for path in ("runs/a", "b"):
+        RunDirectory(path).tensorboard.mkdir(parents=True)
     lines = summary.format_summary(RunDirectory(tmp_path / "runs/a"), METRICS).splitlines()
     assert lines == [
         "",
@@ -52,7 +54,8 @@ def test_summary_and_line_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "run directory        runs/a",
         f"dashboard            {command} runs/a",
     ]
-    Path("Makefile").touch()
+    assert "dashboard" not in summary.format_summary(RunDirectory("c"), METRICS)  # logger=csv
+    monkeypatch.setattr(summary, "ROOT", tmp_path)
     for path, dashboard in (("runs/a", "make tensorboard"), ("b", f"{command} b")):
         assert summary.format_summary(RunDirectory(path), METRICS).endswith(f"dashboard            {dashboard}")
 
