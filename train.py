@@ -1,4 +1,4 @@
-"""Trains a network on Fashion-MNIST, tests it once, and saves the results in a run directory.
+"""Train a network, test it once, and save the results in a run directory.
 
 Run ``python train.py --help`` for all settings.
 """
