@@ -102,8 +102,8 @@ audit: setup-extras ## check the lock files for known vulnerabilities with pip-a
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev $(LOCK) --output-file requirements.lock
 	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm $(LOCK) --output-file requirements-extras.lock
+	uv pip compile pyproject.toml --extra dev $(LOCK) --constraint requirements-extras.lock --output-file requirements.lock
 
 clean: ## remove the environment and all caches; runs and data stay
 	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
