@@ -16,6 +16,7 @@ from fmnist.data import files
 from fmnist.runs import manifest, provenance
 from fmnist.runs.manifest import Manifest
 from fmnist.runs.run_directory import RunDirectory
+from tests.conftest import ROOT
 
 Composed = Callable[..., DictConfig]
 DATA = {"sha256": {"images": "0"}}
@@ -123,8 +124,7 @@ def test_commit_is_none_without_git_or_checkout(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.source()["commit"] is None
     monkeypatch.undo()
-    (provenance.ROOT / "runs").mkdir(exist_ok=True)
-    for root in (tmp_path, provenance.ROOT / "runs"):  # no checkout, and a directory inside of one
+    for root in (tmp_path, ROOT / "tests"):  # no checkout, and a directory inside of one
         monkeypatch.setattr(provenance, "ROOT", root)
         assert provenance.source()["commit"] is None
 

@@ -48,6 +48,12 @@ def test_runs_that_differ_only_in_their_seed_make_a_row_with_mean_and_standard_d
     }
 
 
+def test_floor_epochs_are_shown_if_the_floor_was_measured_and_uncommitted_changes_by_a_plus() -> None:
+    changed = {"commit": "fedcba9876", "dirty": True}
+    (row,) = cells([make(seconds=100.0, floor=2.0), make(seed=1, seconds=100.0, floor=4.0, manifest=changed)])
+    assert (row["floor epochs"], row["commit"]) == ("38", "0123456, fedcba9+")  # the mean of 50 and 25
+
+
 def test_missing_values_are_dashes() -> None:
     (row,) = cells([make(metrics={"val/acc": 0.5}, seconds=None, parameters=None, manifest={})])
     assert (row["validation accuracy"], row["test accuracy"]) == ("50.00", "-")  # one run: no standard deviation
@@ -94,17 +100,6 @@ def test_shortest_training_comes_first_and_shared_overrides_are_left_out() -> No
     assert [row["recipe"] for row in cells(recipes)] == ["the defaults", "b=1", "c=1"]
     assert results.shared(summaries(recipes)) == ["a=1"]
     assert results.shared(summaries(recipes[:1])) == []
-
-
-def test_floor_epochs_are_shown_if_the_floor_was_measured() -> None:
-    (row,) = cells([make(seconds=100.0, floor=2.0), make(seed=1, seconds=100.0, floor=4.0)])
-    assert row["floor epochs"] == "38"  # the mean of 50 and 25
-    assert all("floor epochs" not in row for row in cells([make()]))
-
-
-def test_commit_with_uncommitted_changes_has_a_plus() -> None:
-    (row,) = cells([make(), make(seed=1, manifest={"commit": "fedcba9876", "dirty": True})])
-    assert row["commit"] == "0123456, fedcba9+"
 
 
 def test_every_recipe_is_kept_in_its_own_file_and_read_unchanged(tmp_path: Path) -> None:

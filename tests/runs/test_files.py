@@ -1,4 +1,4 @@
-"""Atomic file writes."""
+"""Files are written atomically; checkpoints are read as tensors and plain values only."""
 
 import errno
 import json
@@ -7,10 +7,13 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fmnist.runs import atomic
+from fmnist.config.errors import UserError
+from fmnist.runs import atomic, checkpoint_io
+from tests.conftest import Hostile
 
 
 def test_file_is_replaced_and_other_users_can_read_it(tmp_path: Path) -> None:
@@ -50,3 +53,24 @@ def test_figure_is_written_as_png(tmp_path: Path) -> None:
     atomic.write_figure(tmp_path / "figure", Figure(figsize=(2, 1), dpi=50))
     with Image.open(tmp_path / "figure") as image:
         assert (image.format, image.size) == ("PNG", (100, 50))
+
+
+def test_checkpoint_survives_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "made/for it/last.ckpt"
+    checkpoint_io.CheckpointIO().save_checkpoint({"weights": torch.arange(3), "epoch": 2}, path)
+    read = checkpoint_io.CheckpointIO().load_checkpoint(path)
+    assert (read["weights"].tolist(), read["epoch"]) == ([0, 1, 2], 2)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_unusable_checkpoint_is_rejected(tmp_path: Path) -> None:
+    torch.save({"epoch": Hostile(tmp_path / "witness")}, tmp_path / "hostile")
+    (tmp_path / "damaged").write_bytes((tmp_path / "hostile").read_bytes()[:300])
+    for name, message in (
+        ("missing", "no checkpoint .*missing: the run saves none, or stopped before its first"),
+        ("damaged", "damaged is not a checkpoint, or is damaged: "),
+        ("hostile", "hostile is rejected: it holds more than weights, and loading it could run its code"),
+    ):
+        with pytest.raises(UserError, match=message):
+            checkpoint_io.read(tmp_path / name)
+    assert not (tmp_path / "witness").exists()
