@@ -25,9 +25,10 @@ class _Output(io.FileIO):
 
 def robust(stream: TextIO | None) -> Any:
     """The same output as a stream that goes on when it is closed, and replaces what it cannot encode by ``?``."""
-    binary = getattr(stream, "buffer", None)
-    raw = getattr(binary, "raw", binary)
-    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.FileIO):  # a notebook, a console of Windows
+    if not isinstance(stream, io.TextIOWrapper):  # a notebook
+        return stream
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if not isinstance(raw, io.FileIO) or isinstance(raw, _Output):  # a console of Windows, or robust already
         return stream
     stream.flush()
     output: Any = _Output(raw.fileno(), "w", closefd=False)

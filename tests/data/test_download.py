@@ -61,7 +61,7 @@ def test_damaged_file_in_the_cache_is_replaced_with_a_warning(cache: Path, caplo
     download.fetch(cache)
     assert content(cache) == CONTENT
     assert f"{SMALL} is not the official file" in caplog.text
-    assert caplog.text.rstrip().endswith(": it will be replaced")
+    assert ": it will be replaced" in caplog.text
 
 
 def test_source_without_good_files_is_passed_over_and_the_log_says_why(
@@ -134,7 +134,7 @@ def test_package_lists_are_renewed_in_private_when_apt_does_not_know_the_package
     stand_in(monkeypatch, tmp_path, apt_get=apt, dpkg_deb=unpack)
     assert files.find(download._debian_package(workspace))
     plain, update, private = log.read_text().splitlines()
-    assert plain == "download dataset-fashion-mnist"  # fails, as with the empty lists of a new machine
+    assert plain.endswith("Retries=0 download dataset-fashion-mnist")  # fails, as with the empty lists of a new machine
     assert update.endswith("update")
     for command in (update, private):  # the system's own lists stay as they are
         assert f"Dir::State::Lists={workspace}" in command
