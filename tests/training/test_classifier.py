@@ -141,8 +141,9 @@ def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: Loader) ->
         assert fit.callback_metrics[name].item() == pytest.approx(expected, rel=1e-6), name
 
 
+@pytest.mark.parametrize("every", [1, 4])
 def test_log_is_called_only_for_the_steps_that_are_written(
-    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+    every: int, tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call of self.log costs as much as a layer of a small network."""
     logged: list[str] = []
@@ -153,8 +154,10 @@ def test_log_is_called_only_for_the_steps_that_are_written(
         log(self, name, *args, **kwargs)
 
     monkeypatch.setattr(Classifier, "log", noting_log)
-    trainer(tmp_path, log_every_n_steps=4, logger=CSVLogger(tmp_path)).fit(classifier(), loader)
-    assert sorted(logged) == ["train/acc"] * 2 + ["train/loss"] * 2 + ["train/loss_step"] * (20 // 4)
+    logger = CSVLogger(tmp_path)
+    trainer(tmp_path, log_every_n_steps=every, logger=logger).fit(classifier(), loader)
+    assert sorted(logged) == ["train/acc"] * 2 + ["train/loss"] * 2 + ["train/loss_step"] * (20 // every)
+    assert set(logger.experiment.metrics_keys) == {"step", "epoch", "train/acc", "train/loss", "train/loss_step"}
 
 
 def test_schedule_advances_after_each_optimizer_step_until_the_end(tmp_path: Path, loader: Loader) -> None:

@@ -1,9 +1,12 @@
 """What makes training fast: what is done how often. ``make bench`` measures times."""
 
+import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +128,22 @@ print((x * 1e-2 == 0).all().item())
 """
     outcome = run_command("-c", code, cold=True)
     assert (outcome.out.strip(), outcome.err) == ("True", "")
+
+
+@pytest.mark.parametrize(("library", "given"), [("glibc", [(-1, 2147483647), (-3, 33554432)]), ("musl", [])])
+def test_freed_memory_is_kept_for_the_next_step(
+    library: str, given: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h, and their greatest values."""
+    calls: list[tuple[int, int]] = []
+    libc = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(speed, "ctypes", SimpleNamespace(CDLL=lambda _: libc))
+    monkeypatch.setattr(platform, "libc_ver", lambda: (library, "2"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    speed.prepare()
+    assert calls == given
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_default_profiler_measures_nothing_and_another_can_be_chosen(composed: Composed, tmp_path: Path) -> None:
