@@ -52,10 +52,11 @@ data: setup ## fetch and verify the data set (make train does it too)
 train: setup ## train, test once, say how good it is and where everything lies; ARGS="key=value ..."
 	$(BIN)/python train.py $(ARGS)
 
-test: data ## run the tests that take about eight minutes on two cores
+test: data ## run the fast tests: about four minutes on two cores
+	@echo "about 1,130 tests: four minutes on two cores, 4 GB of memory; the data set is there, the network is not needed"
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: test ## run the slow tests and those that need a browser, too
+test-all: test ## run the slow tests, too: a browser, Slurm, Ray, many seeds, many kills
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: setup ## check style, and that no room imports one above it

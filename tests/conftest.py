@@ -28,6 +28,7 @@ from selenium.webdriver.chrome.service import Service
 from torch import Tensor, nn
 
 from fmnist import build
+from fmnist.config.cores import usable_cores
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.download import CACHE, fetch
 from fmnist.inference import export_formats
@@ -35,6 +36,11 @@ from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores, at most four: many tests wait for other processes."""
+    return min(4, usable_cores() + 1)
 
 
 def pytest_runtest_teardown() -> None:
