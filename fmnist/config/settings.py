@@ -17,7 +17,7 @@ SETTINGS: dict[str, Any] = {
     "ensemble": int,
     "test": bool,
     "max_jobs": int,
-    "resume": None,  # fmnist.runs.resume has read it and set it back
+    "resume": type(None),  # fmnist.runs.resume has read it and set it back
     "monitor.metric": Literal["val/acc", "val/loss", "train/acc", "train/loss"],
     "monitor.mode": Literal["max", "min"],
 }
