@@ -39,8 +39,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than the cores, at most four: many tests wait for other processes."""
-    return min(4, usable_cores() + 1)
+    return min(4, usable_cores())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: -max((mark.kwargs.get("minutes", 0) for mark in item.iter_markers("slow")), default=0))
 
 
 def pytest_runtest_teardown() -> None:

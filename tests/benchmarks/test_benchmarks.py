@@ -105,7 +105,7 @@ def test_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
         assert len(figure["values"]) == times, name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 @pytest.mark.real_data
 def test_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
     arguments = ["--rounds=1", "--epochs=1", "--images=11000", f"--output={tmp_path}"]

@@ -159,7 +159,7 @@ def test_mistake_is_rejected_before_any_prediction(
     assert "nowhere does not exist" in one_line(outcome)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_the_official_data_set_has_the_documented_duplicates(tmp_path: Path) -> None:
     outcome = run_command("-m", "fmnist.audit", f"output={tmp_path}", timeout=1500, OMP_NUM_THREADS="1")
     assert outcome.code == 0, outcome.err

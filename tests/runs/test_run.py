@@ -196,7 +196,7 @@ def test_runs_that_start_at_once_get_directories_of_their_own(start: Start, tmp_
     assert (tmp_path / "same/metrics.json").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=6)
 def test_notebook_experiment_reaches_the_lessons_accuracy(tmp_path: Path, train_set: ImageDataset) -> None:
     """The lesson: 0.883 counted while training in epoch 5, 0.891 evaluated on the training set, one seed.
 
