@@ -53,7 +53,7 @@ train: setup ## train, test once, say how good it is and where everything lies; 
 	$(BIN)/python train.py $(ARGS)
 
 test: data ## run the fast tests: four to five minutes on two cores
-	@echo "The fast tests take four to five minutes on two cores, and 4 GB of memory. They need no network."
+	@echo "The fast tests take four to five minutes on two cores. They need no network."
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: test ## run the slow tests, too: a browser, Slurm, Ray, many seeds, many kills

@@ -129,7 +129,7 @@ def trainer(config: DictConfig, run: RunDirectory, process: ProcessInfo | None =
     config = config.copy()
     config.monitor.metric = monitored(config)
     if overfit := config.trainer.overfit_batches:  # Lightning would replace the data module's sampler
-        config.trainer.update(overfit_batches=0, limit_train_batches=overfit, limit_val_batches=overfit)
+        config.trainer.update(overfit_batches=0, limit_train_batches=overfit)
     configured: list[Callback] = instantiate_each(config, "callbacks", Callback)
     if config.trainer.enable_checkpointing is False:
         configured = [callback for callback in configured if not isinstance(callback, ModelCheckpoint)]

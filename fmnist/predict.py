@@ -54,7 +54,7 @@ def main(options: Options) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     paths, indices = picture_files.find(options.images), read_indices(options.index)
     if not paths and not indices:
-        raise UserError("nothing to classify: give images=<file, directory or pattern> or index=<test image>")
+        raise UserError("nothing to classify: after the run directory, give pictures or index=<test image>")
     check_unused(options.picture)
     found = read_pictures(paths)
     failed = len(found) < len(paths)

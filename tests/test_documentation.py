@@ -58,7 +58,7 @@ def test_every_command_of_the_documents_works(
             overrides = [re.sub(r"(?<==)tag\(.*", "0.01", override).partition(",")[0] for override in overrides]
     if overrides:
         config = composed(*overrides)
-        config.resume = None  # has a test of its own
+        config.resume = None  # tests/runs/test_resume.py tests it
         build.check(config, RunDirectory(tmp_path))
 
 

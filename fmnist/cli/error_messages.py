@@ -78,7 +78,8 @@ def _configuration_error(error: BaseException) -> str | None:
         if choice := _choice_with(key, overrides):
             return f"no key '{key}' in the configuration; {choice} has it"
         config, groups = _compose(overrides)
-        return f"no key '{key}' in the configuration{did_you_mean(key, [*keys(config), *groups])}"
+        hint = did_you_mean(key, [*keys(config), *groups]) or f"; {TRAIN_COMMAND} --help lists the keys"
+        return f"no key '{key}' in the configuration{hint}"
     return message.partition(" full_key:")[0]
 
 

@@ -56,8 +56,8 @@ def read(options: type[Options], arguments: Sequence[str]) -> Options:
     """Creates an options dataclass from ``key=value`` arguments.
 
     Supported types are Path, str, int, bool (true or false), Literal, and tuple[str, ...], which takes
-    ``key=value`` several times or ``key=[value,value]``. If ``run`` is a path in a run directory, it
-    means that run; the path of a checkpoint also chooses the ``checkpoint``, unless that is given.
+    ``key=value`` several times or ``key=[value,value]``. If ``run`` is a path in a run directory, it means that run;
+    the path of a checkpoint also chooses the ``checkpoint``, unless that is given.
 
     Raises:
         UserError: An argument is unknown, missing, given twice, or does not match its type.

@@ -79,7 +79,8 @@ class PreflightCallback(Callback):
             if resumed:
                 jobs.check_same(directory)
                 jobs.write_hydra_config(directory, config)
-            os.environ |= parent_environment() | {"LOKY_MAX_CPU_COUNT": str(usable_cores())}  # for joblib
+            os.environ |= parent_environment()
+            os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(usable_cores()))  # joblib's default number of jobs
             remote.prepare_jobs(config, directory)
             if search.is_search(config):
                 search.silence_optuna()

@@ -28,9 +28,9 @@ def run(main: Callable[[], object]) -> None:
     """
     # Hydra's parser takes no override before -m, but 'train.py experiment=smoke -m seed=1,2' must work.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    own = ["--config-dir", "conf"] if not CHECKOUT and Path("conf").is_dir() else []
-    if own and not any(argument.startswith(("--config-dir", "-cd")) for argument in sys.argv):
-        sys.argv += own  # experiments of one's own beside those of the installed package
+    has_directory = any(argument.startswith(("--config-dir", "-cd")) for argument in sys.argv)
+    if not CHECKOUT and Path("conf").is_dir() and not has_directory:
+        sys.argv += ["--config-dir", "conf"]  # the user's experiments, beside those of the installed package
     global _show_tracebacks
     _show_tracebacks = os.environ.get(TRACEBACK, "0") != "0"
     os.environ[TRACEBACK] = "1"  # else Hydra prints its own text and exits

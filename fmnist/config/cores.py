@@ -1,4 +1,4 @@
-"""Number of CPU cores that this process may use. Imports nothing but the standard library and UserError."""
+"""Number of CPU cores that this process may use. Imported without other packages."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -44,7 +44,7 @@ class SeededBatchSampler(Sampler[BatchContext]):
         seed: Seed of the order, at least 0.
         world_size: Number of processes that share each batch. The remainder of a short last batch is left out, so that
             all processes have equally many samples: other ones in each epoch.
-        reshuffle: Whether the order differs between epochs; False repeats that of epoch 0.
+        reshuffle: Whether to draw a new order for each epoch. False repeats the order of epoch 0.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class FashionMNIST(LightningDataModule):
         val_seed: Seed of the split.
         seed: Seed of the order and of the augmentation of the training samples.
         augmentations: Applied to the training batches, in this order.
-        reshuffle: Whether each epoch has an order of its own; False repeats the batches of the first.
+        reshuffle: Whether to draw a new order for each epoch. False repeats the batches of the first epoch.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.

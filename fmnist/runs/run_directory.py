@@ -28,9 +28,10 @@ def locate(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     path = Path(path)
     if not path.exists():
         return path, None
-    run = next((parent for parent in (path, *path.absolute().parents) if (parent / ".hydra").is_dir()), path)
-    named = {RunDirectory(run).best_checkpoint: "best", RunDirectory(run).last_checkpoint: "last"}
-    return run, named.get(path if run == path else path.absolute())
+    parents = (path, *path.parents, *path.absolute().parents)  # a relative path stays relative where it can
+    run = RunDirectory(next((parent for parent in parents if (parent / ".hydra").is_dir()), path))
+    named = {run.best_checkpoint.absolute(): "best", run.last_checkpoint.absolute(): "last"}
+    return run.path, named.get(path.absolute())
 
 
 class RunDirectory:

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fmnist.config import monitor
-from fmnist.config.paths import CHECKOUT, ROOT
+from fmnist.config.paths import ROOT
 from fmnist.runs.run_directory import RunDirectory
 
 Metrics = dict[str, float | int]
@@ -37,10 +37,8 @@ def format_summary(run: RunDirectory, metrics: Metrics) -> str:
     ]
     path = run.shown
     lines.append(f"{'run directory':<20} {path}")
-    if not run.tensorboard.is_dir():  # another logger
-        return "\n".join(lines)
-    if CHECKOUT and Path.cwd() == ROOT and path.parts[0] == "runs":
-        dashboard = "make tensorboard"
-    else:
-        dashboard = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", str(path)])
-    return "\n".join([*lines, f"{'dashboard':<20} {dashboard}"])
+    if run.tensorboard.is_dir():  # else the run used another logger
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(path)]
+        in_runs = Path.cwd() == ROOT and path.parts[0] == "runs"
+        lines.append(f"{'dashboard':<20} {'make tensorboard' if in_runs else shlex.join(command)}")
+    return "\n".join(lines)

@@ -22,7 +22,7 @@ Start = Callable[..., fork_server.Popen]
         ("modle=cnn", "no key 'modle' in the configuration; did you mean 'model'?"),
         ("model.fixed_stem=true", "no key 'model.fixed_stem' in the configuration; model=residual has it"),
         ("optimizer=adam optimizer.nesterov=true", "'optimizer.nesterov' in the configuration; optimizer=sgd has it"),
-        ("optimizer=sgd betas=1", "no key 'betas' in the configuration\n"),  # sgd has no betas to suggest
+        ("optimizer=sgd betas=1", "no key 'betas' in the configuration; python train.py --help lists the keys\n"),
         ("optimizer=sdg", "no 'sdg' in group 'optimizer'; did you mean 'sgd'? (choices: adam, adamw, sgd)"),
         ("hydra/launcher=cloud", "no 'cloud' in group 'hydra/launcher': no installed Hydra plugin provides it"),
         ("optimizer.lr=1,2", "'optimizer.lr=1,2': add -m to run each value, or write a list as 'optimizer.lr=[1,2]'"),

@@ -24,7 +24,7 @@ def test_every_index_comes_once_and_each_class_keeps_its_share(case: tuple[Tenso
     labels, val_size = case
     state = torch.get_rng_state()
     train, val = stratified_split(labels, val_size=val_size, seed=seed)
-    assert torch.equal(torch.get_rng_state(), state)  # it has a generator of its own
+    assert torch.equal(torch.get_rng_state(), state)  # it uses its own generator
     assert len(val) == val_size
     assert sorted([*train.tolist(), *val.tolist()]) == list(range(len(labels)))
     exact = labels.bincount(minlength=10) * val_size / len(labels)

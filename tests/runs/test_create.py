@@ -64,7 +64,7 @@ def test_empty_directory_may_be_used_by_one_of_two_concurrent_runs(
     monkeypatch.setattr(create, "ensure_unused", lambda _run: None)  # the other has checked before, and found nothing
     with pytest.raises(UserError, match="another run has just taken"):
         create.create_run_directory(RunDirectory(tmp_path), {})
-    create.create_job_directory(RunDirectory(tmp_path), {})  # a job of a resumed sweep keeps what is there
+    create.create_job_directory(RunDirectory(tmp_path), {})  # a resumed sweep keeps the existing files of a job
     assert contents(tmp_path / ".hydra") == CONTENTS
     assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
     assert (tmp_path / ".hydra").stat().st_mode & 0o777 == 0o755

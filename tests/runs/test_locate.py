@@ -41,6 +41,11 @@ def test_path_in_a_run_means_the_run(
     monkeypatch.chdir(untrained_run.path.parent)
     run, checkpoint = locate(path)
     assert (Path(os.path.relpath(run)), checkpoint) == (Path(expected[0]), expected[1])
+
+
+def test_name_of_a_checkpoint_in_the_working_directory_is_enough(
+    untrained_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(untrained_run.checkpoints)
     assert locate("last.ckpt") == (untrained_run.path, "last")
 
