@@ -2,7 +2,7 @@
 
 ``Popen`` is a small stand-in for ``subprocess.Popen``. Differences to a fresh interpreter: all modules are imported
 already, and interpreter options such as ``-X`` do not apply. Tests for which these matter use ``cold=True`` in
-``tests.conftest.run_command``.
+``tests.helpers.run_command``.
 """
 
 import atexit
@@ -12,11 +12,14 @@ import io
 import json
 import os
 import runpy
+import select
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -24,7 +27,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-_server: tuple[int, socket.socket] | None = None  # process that started it, connection
+ADDRESS = "FMNIST_FORK_SERVER"  # environment variable: the socket of this session's server, for all its processes
+_server: subprocess.Popen[bytes] | None = None  # in the process that has started it
+
+
+def start() -> None:
+    """Starts the server, which needs some seconds before it answers, for this process and those that it starts."""
+    global _server
+    os.environ[ADDRESS] = str(Path(tempfile.mkdtemp()) / "socket")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.environ[ADDRESS])
+        listening.listen(64)
+        command = [sys.executable, "-m", "tests.fork_server", str(listening.fileno())]
+        root = Path(__file__).resolve().parents[1]
+        _server = subprocess.Popen(command, cwd=root, pass_fds=[listening.fileno()], stdin=subprocess.PIPE)
+
+
+def stop() -> None:
+    """Ends the server if this process has started it. It also ends when this process does."""
+    if _server is not None:
+        _server.communicate()
+        shutil.rmtree(Path(os.environ.pop(ADDRESS)).parent)
 
 
 class Popen:
@@ -36,9 +59,10 @@ class Popen:
         streams = [os.pipe(), os.pipe()]
         status, status_end = os.pipe()
         ends = [streams[0][1], streams[0][1] if stderr == subprocess.STDOUT else streams[1][1], status_end]
-        request = json.dumps([list(arguments), str(cwd), dict(env)]).encode()
-        socket.send_fds(_connection(), [len(request).to_bytes(8, "little")], ends)
-        _connection().sendall(request)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.environ[ADDRESS])
+            socket.send_fds(connection, [b"."], ends)
+            connection.sendall(json.dumps([list(arguments), str(cwd), dict(env)]).encode())
         for end in {*ends, streams[1][1]}:
             os.close(end)
         self.args = list(arguments)
@@ -101,32 +125,18 @@ class Popen:
         self.send_signal(signal.SIGKILL)
 
 
-def _connection() -> socket.socket:
-    """The connection to this process's server, which starts with the first command."""
-    global _server
-    if _server is None or _server[0] != os.getpid():
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())]
-        root = Path(__file__).resolve().parents[1]
-        process = subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-        atexit.register(process.wait)
-        atexit.register(ours.close)  # called first; the server then ends
-        _server = os.getpid(), ours
-    return _server[1]
-
-
-def _serve(connection: socket.socket) -> None:
+def _serve(listening: socket.socket) -> None:
+    """Answers until standard input ends, which is when the process that has started the server ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors
-    while True:
-        size, ends, _, _ = socket.recv_fds(connection, 8, 3)
-        if not size:
-            return
-        request = b""
-        while len(request) < int.from_bytes(size, "little"):
-            request += connection.recv(int.from_bytes(size, "little") - len(request))
+    while sys.stdin not in select.select([sys.stdin, listening], [], [])[0]:
+        connection, _ = listening.accept()
+        _, ends, _, _ = socket.recv_fds(connection, 1, 3)
+        with connection.makefile() as file:
+            request = file.read()
+        connection.close()
         if os.fork() == 0:
-            connection.close()
+            listening.close()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             _supervise(*json.loads(request), *ends)
         for end in ends:
             os.close(end)
@@ -194,7 +204,9 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()
     for module in ("audit", "build", "cli.preflight", "dashboard.figures", "evaluate", "predict", "results"):
         importlib.import_module(f"fmnist.{module}")
     gc.freeze()  # collections in the forked processes skip what is imported
+    gc.enable()
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_command
+from tests.helpers import run_command
 
 VULNERABILITY = {"id": "ID-1", "aliases": ["CVE-1"], "fix_versions": ["1.1"]}
 VULNERABLE = {"name": "a", "version": "1.0", "vulns": [VULNERABILITY]}

@@ -16,7 +16,7 @@ from fmnist.data import download
 from fmnist.doctor import Options
 from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, outcome_of, run_command
+from tests.helpers import ROOT, outcome_of, run_command
 
 SUBJECTS = ["python", "packages", "data", "disk", "runs", "torch"]
 

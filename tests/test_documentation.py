@@ -15,7 +15,7 @@ from benchmarks import measure
 from fmnist import build
 from fmnist.cli import options
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

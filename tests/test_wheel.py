@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, TINY
+from tests.helpers import ROOT, TINY
 
 Fmnist = Callable[..., subprocess.CompletedProcess[str]]
 

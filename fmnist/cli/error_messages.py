@@ -1,5 +1,6 @@
 """Translates exceptions into one-line messages. Imported without torch, Ray and submitit."""
 
+import errno
 import re
 import sys
 import traceback
@@ -83,6 +84,13 @@ def _configuration_error(error: BaseException) -> str | None:
     return message.partition(" full_key:")[0]
 
 
+def _long_name(error: BaseException) -> str | None:
+    """A path that no file can have, which pathlib does not say is missing."""
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+        return None
+    return f"{str(error.filename)[:60]}...: {error.strerror}"
+
+
 def _killed_job(error: BaseException) -> str | None:
     if not isinstance(error, BrokenExecutor):  # includes joblib's
         return None
@@ -131,6 +139,7 @@ def _slurm_error(error: BaseException) -> str | None:
 
 _TRANSLATORS: tuple[Callable[[BaseException], str | None], ...] = (
     _user_error,
+    _long_name,
     _configuration_error,
     _killed_job,
     _plugin_error,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from benchmarks import process, report
 from benchmarks.peer import Settings
-from tests.conftest import run_command
+from tests.helpers import run_command
 
 TINY = Settings(epochs=1, images=300, batch_size=100, threads=1)
 

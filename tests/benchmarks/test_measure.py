@@ -17,7 +17,7 @@ from fmnist.runs import create
 from fmnist.runs.provenance import source
 from fmnist.sweeps.measurement import Measurement
 from fmnist.training import speed
-from tests.conftest import ROOT, Outcome, one_line, outcome_of, run_command
+from tests.helpers import ROOT, Outcome, one_line, outcome_of, run_command
 
 
 class Program:

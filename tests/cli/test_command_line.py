@@ -3,16 +3,11 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, one_line, run_command, wait_until
-
-TrainHere = Callable[..., Outcome]
-Start = Callable[..., fork_server.Popen]
+from tests.helpers import ROOT, TINY, Start, TrainHere, one_line, run_command, wait_until
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from fmnist import __main__ as entry
-from tests.conftest import Outcome, one_line, outcome_of, run_command
+from tests.helpers import Outcome, one_line, outcome_of, run_command
 
 
 @pytest.fixture

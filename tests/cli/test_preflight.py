@@ -16,9 +16,7 @@ from fmnist.distributed import workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import fitting, schedule_check
-from tests.conftest import TINY, Outcome, one_line
-
-TrainHere = Callable[..., Outcome]
+from tests.helpers import TINY, Outcome, TrainHere, one_line
 
 
 def test_defect_ends_with_its_traceback(train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

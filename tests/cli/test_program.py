@@ -9,7 +9,7 @@ import pytest
 
 from fmnist.cli import program
 from fmnist.config.errors import UserError
-from tests.conftest import Outcome, outcome_of
+from tests.helpers import Outcome, outcome_of
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fmnist.config.settings import GROUPS, SETTINGS
 from fmnist.config.suggestion import keys
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import speed
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 Composed = Callable[..., DictConfig]
 

@@ -9,7 +9,7 @@ import pytest
 
 from fmnist.config.cores import cgroup_quotas, slurm_cores, usable_cores
 from fmnist.config.errors import UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 V1 = Path("/sys/fs/cgroup/cpu")  # a real group of version 1
 

@@ -36,10 +36,9 @@ from fmnist.config.instantiate import instantiate
 from fmnist.data import files
 from fmnist.runs.checkpoint_io import CheckpointIO
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, TINY, Hostile, Outcome, free_port, one_line, outcome_of, wait_until
+from tests.helpers import ROOT, TINY, Hostile, Outcome, TrainHere, free_port, one_line, outcome_of, wait_until
 
 Command = Callable[..., Outcome]
-TrainHere = Callable[..., Outcome]
 
 WITNESS = Path("witness")  # in the working directory
 FOREIGN = """

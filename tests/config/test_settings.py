@@ -9,7 +9,7 @@ from fmnist.config import settings
 from fmnist.config.errors import UserError
 from fmnist.config.monitor import monitored, score
 from fmnist.config.settings import GROUPS
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 METRIC = "monitor.metric must be val/acc or val/loss or train/acc or train/loss"
 TRUST = "trust must be a list of names of packages, such as [timm]"

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.conftest import ROOT, TINY, free_port, run_command, wait_until
+from tests.helpers import ROOT, TINY, free_port, run_command, wait_until
 
 pytestmark = pytest.mark.real_data
 

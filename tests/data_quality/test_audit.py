@@ -19,7 +19,7 @@ from fmnist.data.files import CLASS_NAMES
 from fmnist.data.split import stratified_split
 from fmnist.inference import trained
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import one_line, run_command
+from tests.helpers import one_line, run_command
 
 pytestmark = pytest.mark.real_data
 

@@ -24,11 +24,10 @@ from fmnist.inference import trained
 from fmnist.runs import checkpoint_io, provenance
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, free_port, one_line, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, Start, free_port, one_line, run_command, wait_until
 from tests.torture import different, outcome
 
 Composed = Callable[..., DictConfig]
-Start = Callable[..., fork_server.Popen]
 StartTwo = Callable[..., list[fork_server.Popen]]
 Odd = tuple[RunDirectory, Outcome]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -209,6 +208,7 @@ def test_two_processes_write_the_files_of_one(odd: Odd, trained_run: RunDirector
     assert [session["state"] for session in manifest["sessions"]] == ["finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_torchrun_gives_the_same_run(odd: Odd, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py")]

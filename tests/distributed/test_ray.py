@@ -14,7 +14,7 @@ import pytest
 
 from fmnist.sweeps import sweep_directory
 from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, free_port, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, free_port, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs make setup-extras")

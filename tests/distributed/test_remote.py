@@ -16,7 +16,7 @@ from fmnist.config.errors import UserError
 from fmnist.distributed import remote
 from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, free_port
+from tests.helpers import ROOT, free_port
 
 RAY: dict[str, Any] = {
     "_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",

@@ -8,20 +8,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, free_port, one_line, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, Start, free_port, one_line, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs make setup-extras")
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
-Start = Callable[..., fork_server.Popen]
 SWEEP = ["-m", *(word for word in TINY if word != "threads=1"), "seed=1,2", "hydra.sweep.dir=sweep"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 TWO_PROCESSES = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "hydra.launcher.cpus_per_task=2"]

@@ -26,7 +26,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.conftest import ROOT, free_port
+from tests.helpers import ROOT, free_port
 
 
 def make_run(path: Path, finished: int = 0) -> RunDirectory:

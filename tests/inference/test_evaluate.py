@@ -20,7 +20,7 @@ from fmnist.data.files import CLASS_NAMES
 from fmnist.evaluate import Options, evaluate
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import one_line, run_command
+from tests.helpers import one_line, run_command
 
 pytestmark = pytest.mark.real_data
 

@@ -20,7 +20,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.inference.export_formats import FORMATS, check
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, run_command
+from tests.helpers import ROOT, run_command
 
 pytestmark = pytest.mark.real_data
 

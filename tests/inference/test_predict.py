@@ -27,7 +27,7 @@ from fmnist.inference.pictures import SUFFIXES, prepare
 from fmnist.inference.prediction import Picture, Prediction, as_table, figure, percent
 from fmnist.predict import Options, main
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT, Outcome, one_line, outcome_of, run_command
+from tests.helpers import ROOT, Outcome, one_line, outcome_of, run_command
 
 pytestmark = pytest.mark.real_data
 

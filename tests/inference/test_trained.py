@@ -13,7 +13,7 @@ from fmnist.config.errors import UserError
 from fmnist.data.files import CLASS_NAMES
 from fmnist.inference.trained import probabilities
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import run_command
+from tests.helpers import run_command
 
 
 def test_loaded_network_is_the_saved_one_in_evaluation_mode_with_class_names(untrained_run: RunDirectory) -> None:

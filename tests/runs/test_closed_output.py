@@ -11,7 +11,7 @@ import pytest
 from fmnist.runs.output import robust
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.conftest import TINY, run_command
+from tests.helpers import TINY, run_command
 
 
 @pytest.mark.parametrize("open_terminal", [os.pipe, pty.openpty], ids=["pipe", "terminal"])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fmnist.config.errors import UserError
 from fmnist.runs import atomic, checkpoint_io
-from tests.conftest import Hostile
+from tests.helpers import Hostile
 
 
 def test_file_is_replaced_and_other_users_can_read_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import fmnist
 from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory, locate
-from tests.conftest import Outcome
+from tests.helpers import Outcome
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fmnist.data import files
 from fmnist.runs import manifest, provenance
 from fmnist.runs.manifest import Manifest
 from fmnist.runs.run_directory import RunDirectory
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 Composed = Callable[..., DictConfig]
 DATA = {"sha256": {"images": "0"}}

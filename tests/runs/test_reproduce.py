@@ -10,7 +10,7 @@ from fmnist import reproduce, results
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps.measurement import summaries
-from tests.conftest import ROOT, TINY, one_line, run_command
+from tests.helpers import ROOT, TINY, one_line, run_command
 
 pytestmark = pytest.mark.real_data
 

@@ -5,22 +5,17 @@
 
 import shlex
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist.runs.run_directory import RunDirectory
-from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, one_line, run_command
+from tests.helpers import ROOT, TINY, Start, TrainHere, one_line, run_command
 from tests.sweep_fixtures import everything_in
 from tests.torture import different, outcome
 
 pytestmark = pytest.mark.real_data
-
-TrainHere = Callable[..., Outcome]
-Start = Callable[..., fork_server.Popen]
 
 
 @pytest.fixture

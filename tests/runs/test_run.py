@@ -17,13 +17,10 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
-from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, run_command
+from tests.helpers import ROOT, TINY, Start, TrainHere, run_command
 
 pytestmark = pytest.mark.real_data
 
-TrainHere = Callable[..., Outcome]
-Start = Callable[..., fork_server.Popen]
 NAMES = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "acc")}
 
 

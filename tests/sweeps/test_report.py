@@ -14,7 +14,7 @@ from PIL import Image
 
 from fmnist.sweeps import report, sweep_directory
 from fmnist.sweeps.sweep_directory import Overrides
-from tests.conftest import one_line, run_command
+from tests.helpers import one_line, run_command
 from tests.sweep_fixtures import Metrics, make_job, make_sweep
 
 ACCURACY = {"0.01": [0.90, 0.91, 0.92], "0.001": [0.80, 0.82, 0.87], "0.1": [0.11, 0.12, 0.10]}

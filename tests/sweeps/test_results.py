@@ -12,7 +12,7 @@ from fmnist import results
 from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps.measurement import Measurement, summaries
-from tests.conftest import one_line, run_command
+from tests.helpers import one_line, run_command
 
 
 def make(recipe: str = "experiment=small", seed: int = 0, acc: float = 0.93, **changes: Any) -> Measurement:

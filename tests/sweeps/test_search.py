@@ -11,15 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from fmnist.config.errors import UserError
 from fmnist.sweeps import search, sweep_directory
 from fmnist.sweeps.jobs import sample_jobs
-from tests import fork_server
-from tests.conftest import TINY, Outcome, one_line, wait_until
+from tests.helpers import TINY, Start, TrainHere, one_line, wait_until
 from tests.sweeps.test_sweep import jobs, sweep_config
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.real_data
 
-TrainHere = Callable[..., Outcome]
-Start = Callable[..., fork_server.Popen]
 SEARCH = *TINY, "sweep=search", "model=cnn", "hydra.sweep.dir=sweep"
 
 

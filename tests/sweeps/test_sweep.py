@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ from fmnist.config.errors import UserError
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import sweep_directory
 from fmnist.sweeps.jobs import sample_jobs
-from tests import fork_server
-from tests.conftest import ROOT, TINY, Outcome, one_line, run_command, wait_until
+from tests.helpers import ROOT, TINY, Start, TrainHere, one_line, run_command, wait_until
 from tests.sweep_fixtures import everything_in
 
 pytestmark = pytest.mark.real_data
 
-TrainHere = Callable[..., Outcome]
-Start = Callable[..., fork_server.Popen]
 SWEEP = "-m", *TINY, "hydra.sweep.dir=sweep", "seed=1,2,3"
 
 

@@ -10,7 +10,6 @@ import struct
 import sys
 import termios
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +28,10 @@ from fmnist.training.callbacks.epoch_report import EpochReport
 from fmnist.training.callbacks.learning_rate import LearningRate
 from fmnist.training.callbacks.progress_bar import ProgressBar
 from fmnist.training.scheduler import Linear
-from tests.conftest import TINY, Outcome
+from tests.helpers import TINY, TrainHere
 from tests.training.test_classifier import classifier, loader, trainer
 
 __all__ = ["loader"]  # a fixture
-
-TrainHere = Callable[..., Outcome]
 
 
 @pytest.mark.real_data

@@ -17,7 +17,7 @@ from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.ema import EMA
 from fmnist.training.classifier import Classifier
 from fmnist.training.speed import has_bf16
-from tests.conftest import TINY, Outcome
+from tests.helpers import TINY, Outcome
 from tests.torture import different, outcome
 from tests.training.test_classifier import Loader, classifier, loader, trainer
 

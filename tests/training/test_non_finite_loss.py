@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.non_finite_loss import NonFiniteLoss
-from tests.conftest import TINY, Outcome, one_line
+from tests.helpers import TINY, TrainHere, one_line
 from tests.training.test_classifier import classifier, loader, trainer
 
 __all__ = ["loader"]  # a fixture
 
-TrainHere = Callable[..., Outcome]
 SHORT = [*TINY, "trainer.max_epochs=3", "trainer.limit_train_batches=10", "trainer.log_every_n_steps=3"]
 SHORT += ["scheduler=cosine", "optimizer.lr=0.001", "hydra.run.dir=run"]
 

@@ -23,7 +23,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import speed
-from tests.conftest import ROOT, run_command
+from tests.helpers import ROOT, run_command
 
 Composed = Callable[..., DictConfig]
 
