@@ -30,6 +30,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.download import CACHE
 print(timeit.repeat(lambda: [ImageDataset.read(CACHE, prefix) for prefix in ("train", "t10k")], number=1, repeat=2)[1])
 """  # the second time: the first fills the file cache
+SWEEP = "seed=range(0,8)"
 VAL_SHARE = 12  # one image in twelve is for validation: 5,000 of 60,000
 
 
@@ -124,7 +125,7 @@ def _sweep(notes: Notes, *, epochs: int, images: int) -> None:
         with tempfile.TemporaryDirectory() as directory:
             overrides = [f"trainer.max_epochs={epochs}", f"trainer.limit_train_batches={images // 100}", "test=false"]
             places = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}/sweep"]
-            seconds[launcher] = python("train.py", "-m", "seed=range(0,8)", *overrides, *places).seconds
+            seconds[launcher] = python("train.py", "-m", SWEEP, *overrides, *places).seconds
     notes.add("eight jobs one after the other", seconds["basic"], "s")
     notes.add("eight jobs beside each other", seconds["joblib"], "s")
     notes.add("one after the other / beside each other", seconds["basic"] / seconds["joblib"], "")

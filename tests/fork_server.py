@@ -27,6 +27,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from hydra import compose, initialize_config_dir
+
+from fmnist.config.paths import CONF
+
 ADDRESS = "FMNIST_FORK_SERVER"  # environment variable: the socket of this session's server, for all its processes
 _server: subprocess.Popen[bytes] | None = None  # in the process that has started it
 
@@ -207,6 +211,8 @@ if __name__ == "__main__":
     gc.disable()
     for module in ("audit", "build", "cli.preflight", "dashboard.figures", "evaluate", "predict", "results"):
         importlib.import_module(f"fmnist.{module}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose("train")  # so that Hydra has looked for its plugins
     gc.freeze()  # collections in the forked processes skip what is imported
     gc.enable()
     _serve(socket.socket(fileno=int(sys.argv[1])))

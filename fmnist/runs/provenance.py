@@ -1,5 +1,6 @@
 """Source, versions and machine: what metrics depend on besides the configuration."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -42,6 +43,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache  # the jobs of a sweep in one process ask one after the other
 def versions() -> dict[str, str]:
     """Version of each installed package; if a name is installed twice, of the one that Python imports."""
     installed: dict[str, str] = {}

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fmnist.sweeps import sweep_directory
 from tests import fork_server
-from tests.helpers import ROOT, TINY, Outcome, free_port, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, Start, free_port, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs make setup-extras")
@@ -36,11 +36,11 @@ def descendants(pid: int) -> list[int]:
 class Cluster:
     """Ray nodes on this machine, each a group of processes, and a sweep on them."""
 
-    def __init__(self, directory: Path, path: Path, start: Callable[..., fork_server.Popen]) -> None:
+    path: Path  # where the sweep is started
+    start: Start
+
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.path = path
-        self.sweep = path / "sweep"
-        self._start = start
         self.port = free_port()
         here = "+hydra.launcher.ray.init._node_ip_address=127.0.0.1"  # the command is on the first node's machine
         self.command = [*SWEEP, "hydra/launcher=ray", f"hydra.launcher.ray.init.address=127.0.0.1:{self.port}", here]
@@ -70,28 +70,39 @@ class Cluster:
                 os.kill(process, signal.SIGKILL)
         node.wait()
 
-    def start(self, *overrides: str) -> fork_server.Popen:
+    @property
+    def sweep(self) -> Path:
+        return self.path / "sweep"
+
+    def start_sweep(self, *overrides: str) -> fork_server.Popen:
         """Starts the sweep and waits until both nodes train."""
-        process = self._start(*self.command, *overrides)
+        process = self.start(*self.command, *overrides)
         wait_until(lambda: len(list(self.sweep.glob("*/checkpoints/last.ckpt"))) >= 2, "two checkpoints")
         return process
 
-    def run(self, *overrides: str) -> Outcome:
+    def run_sweep(self, *overrides: str) -> Outcome:
         return run_command(ROOT / "train.py", *self.command, *overrides, cwd=self.path)
 
 
-@pytest.fixture
-def cluster(start: Callable[..., fork_server.Popen], tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # the path of a socket must be short
-    cluster = Cluster(directory, tmp_path, start)
+    cluster = Cluster(directory)
     try:
-        cluster.start_node()
-        cluster.start_node()
         yield cluster
     finally:
         while cluster.nodes:
             cluster.kill_node()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(nodes: Cluster, start: Start, tmp_path: Path) -> Cluster:
+    """Two nodes; those that the test before has killed start again."""
+    nodes.path, nodes.start = tmp_path, start
+    while len(nodes.nodes) < 2:
+        nodes.start_node()
+    return nodes
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def test_jobs_on_two_nodes_have_the_same_metrics_as_local_jobs(cluster: Cluster, alone: dict[str, bytes]) -> None:
-    ended = cluster.run()
+    ended = cluster.run_sweep()
     assert ended.code == 0, ended
     assert metrics(cluster.sweep) == alone
     assert "4 of 4 runs finished" in ended.out
@@ -111,7 +122,7 @@ def test_jobs_on_two_nodes_have_the_same_metrics_as_local_jobs(cluster: Cluster,
 
 
 def test_job_of_a_dead_node_continues_on_another(cluster: Cluster, alone: dict[str, bytes]) -> None:
-    process = cluster.start()
+    process = cluster.start_sweep()
     cluster.kill_node()
     told = process.communicate(timeout=300)
     assert process.returncode == 0, told
@@ -120,7 +131,7 @@ def test_job_of_a_dead_node_continues_on_another(cluster: Cluster, alone: dict[s
 
 def test_sweep_that_lost_a_node_says_so_and_resumes(cluster: Cluster, alone: dict[str, bytes]) -> None:
     no_retries = "+hydra.launcher.ray.remote.max_retries=0"
-    process = cluster.start(no_retries)
+    process = cluster.start_sweep(no_retries)
     cluster.kill_node()
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, (out, err)
@@ -128,23 +139,23 @@ def test_sweep_that_lost_a_node_says_so_and_resumes(cluster: Cluster, alone: dic
     assert "error: Ray lost a job" in err
     assert "to resume            python train.py -m experiment=smoke" in out
     assert {"interrupted", "killed"} & {job.state for job in sweep_directory.read(cluster.sweep).jobs}
-    ended = cluster.run(no_retries)
+    ended = cluster.run_sweep(no_retries)
     assert ended.code == 0, ended
     assert metrics(cluster.sweep) == alone
 
 
 def test_jobs_end_with_the_sweep_and_resume_with_it(cluster: Cluster, alone: dict[str, bytes]) -> None:
-    process = cluster.start()
+    process = cluster.start_sweep()
     process.kill()
     process.communicate(timeout=60)
     wait_until(lambda: not any(job.running for job in jobs(cluster.sweep).values()), "the jobs to end")
-    ended = cluster.run()
+    ended = cluster.run_sweep()
     assert ended.code == 0, ended
     assert metrics(cluster.sweep) == alone
 
 
 def test_failed_job_and_machine_without_the_project_are_reported(cluster: Cluster) -> None:
-    ended = cluster.run("optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1", "trainer.max_epochs=1")
+    ended = cluster.run_sweep("optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=1", "trainer.max_epochs=1")
     assert ended.code == 1, ended
     assert "1 of 2 runs finished" in ended.out
     assert "the loss is" in ended.out
@@ -154,7 +165,7 @@ def test_failed_job_and_machine_without_the_project_are_reported(cluster: Cluste
         pytest.skip("needs the permission to mount")
     hide = f"mount -t tmpfs none '{ROOT / 'fmnist'}' && exec \"$@\""
     cluster.start_node("unshare", "--mount", "sh", "-c", hide, "sh")
-    ended = cluster.run("+hydra.launcher.ray.remote.max_retries=0", "hydra.sweep.dir=other")
+    ended = cluster.run_sweep("+hydra.launcher.ray.remote.max_retries=0", "hydra.sweep.dir=other")
     assert ended.code == 1, ended
     assert "No module named 'fmnist" in ended.out + ended.err
     assert "the machine does not see the project's directory" in ended.err

@@ -193,24 +193,24 @@ def test_runs_that_start_at_once_get_directories_of_their_own(start: Start, tmp_
     assert (tmp_path / "same/metrics.json").is_file()
 
 
-@pytest.mark.slow(minutes=6)
+@pytest.mark.slow(minutes=3)
 def test_notebook_experiment_reaches_the_lessons_accuracy(tmp_path: Path, train_set: ImageDataset) -> None:
     """The lesson: 0.883 counted while training in epoch 5, 0.891 evaluated on the training set, one seed.
 
-    The mean of ten seeds varies between processors, so two standard errors are added before it is compared.
+    The mean of five seeds varies between processors, so two standard errors are added before it is compared.
     """
 
     def reached(figures: list[float]) -> float:
         return statistics.mean(figures) + 2 * statistics.stdev(figures) / math.sqrt(len(figures))
 
     outcome = run_command(
-        *(ROOT / "train.py", "-m", "seed=range(0,10)", "experiment=notebook", "threads=1", "dashboard=none"),
+        *(ROOT / "train.py", "-m", "seed=range(0,5)", "experiment=notebook", "threads=1", "dashboard=none"),
         f"hydra.sweep.dir={tmp_path / 'sweep'}",
         timeout=900,
     )
     assert outcome.code == 0, outcome.err
     runs = [RunDirectory(path.parent) for path in (tmp_path / "sweep").glob("*/metrics.json")]
-    assert len(runs) == 10
+    assert len(runs) == 5
     metrics = [run.read_metrics() for run in runs]
     on_training_set = [evaluated(run.last_checkpoint, train_set.images, train_set.labels)[1] for run in runs]
     assert reached([one["train/acc"] for one in metrics]) >= 0.875

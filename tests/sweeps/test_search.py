@@ -49,7 +49,7 @@ def test_search_tries_values_in_its_ranges_and_its_report_repeats_the_best(
 
 
 def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: TrainHere, tmp_path: Path) -> None:
-    command = *SEARCH, "trainer.max_epochs=20", "hydra.sweeper.n_trials=2"
+    command = *SEARCH, "trainer.max_epochs=8", "hydra.sweeper.n_trials=2"
     sweep = tmp_path / "sweep"
     process = start(*command)
     wait_until(lambda: any(sweep.glob("*/checkpoints/last.ckpt")), "a checkpoint")
