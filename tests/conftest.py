@@ -26,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if not WORKER and not session.config.getvalue("collectonly"):
-        fork_server.start()
+    if session.config.getvalue("numprocesses") and not session.config.getvalue("collectonly"):
+        fork_server.start()  # in the main process, for all workers; else with the first command
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -60,6 +60,8 @@ class Popen:
     def __init__(
         self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stderr: int | None = None
     ) -> None:
+        if ADDRESS not in os.environ:
+            start()
         streams = [os.pipe(), os.pipe()]
         status, status_end = os.pipe()
         ends = [streams[0][1], streams[0][1] if stderr == subprocess.STDOUT else streams[1][1], status_end]
