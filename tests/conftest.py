@@ -20,13 +20,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if WORKER or not config.getvalue("numprocesses"):
+    if WORKER or not config.getoption("numprocesses", None):
         gc.disable()  # until all is imported
         config.pluginmanager.import_plugin("tests.fixtures")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if session.config.getvalue("numprocesses") and not session.config.getvalue("collectonly"):
+    if session.config.getoption("numprocesses", None) and not session.config.getoption("collectonly"):
         fork_server.start()  # in the main process, for all workers; else with the first command
 
 
