@@ -297,9 +297,9 @@ def outcome(run: RunDirectory) -> dict[str, Any]:
         with path.open(newline="") as file:
             rows = [row | {"train/images_per_second": ""} for row in csv.DictReader(file)]
         result["csv"] = sorted(json.dumps(row, sort_keys=True) for row in rows if "".join(row.values()))
-    if not run.tensorboard.exists():
+    if not any(run.path.glob("events.out.tfevents.*")):
         return result
-    events = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events = EventAccumulator(str(run.path), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
     for tag in tags["scalars"]:

@@ -31,6 +31,7 @@ from fmnist.sweeps import jobs, search, sweep_directory
 log = logging.getLogger(__name__)
 
 OmegaConf.register_new_resolver("directory_name", create.directory_name, replace=True)  # see conf/train.yaml
+OmegaConf.register_new_resolver("suffix", create.suffix, replace=True)
 
 
 class PreflightCallback(Callback):

@@ -10,6 +10,7 @@ from fmnist.config.suggestion import did_you_mean, keys
 
 GROUPS = ("data", "augmentation", "model", "optimizer", "scheduler", "trainer", "callbacks", "dashboard", "logger")
 SETTINGS: dict[str, Any] = {
+    "name": str | int | float | None,
     "seed": int,
     "threads": int | None,
     "compile": Literal["default", "reduce-overhead", "max-autotune"] | None,
@@ -38,7 +39,8 @@ def check(config: DictConfig, *, stored: bool = False) -> None:
     for key in config:
         if key not in KEYS:
             raise UserError(f"unknown configuration key '{key!s}'{did_you_mean(str(key), keys(config))}")
-    if missing := [key for key in KEYS if key not in config]:
+    # Runs of earlier versions have no name, which changes nothing.
+    if missing := [key for key in KEYS if key not in config and key != "name"]:
         hint = "; is it from another version of this project?" if stored else ", which can be replaced but not removed"
         raise UserError(f"the configuration lacks {', '.join(missing)}{hint}")
     trusted(config)

@@ -94,6 +94,11 @@ def _create(directory: Path, contents: Mapping[str, str]) -> None:
         raise UserError(f"cannot write the directory {parent}: {error.strerror}") from error
 
 
+def suffix(name: str | float | None) -> str:
+    """What a user's name for a run adds to the name of its directory."""
+    return "" if name is None else f"-{directory_name(str(name))}"
+
+
 def directory_name(text: str) -> str:
     """Turns the overrides of a job into a directory name that needs no quoting in a shell or in Hydra's grammar.
 

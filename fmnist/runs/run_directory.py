@@ -49,7 +49,6 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
-        self.tensorboard = self.path / "tensorboard"
         self.export = self.path / "export"  # written by fmnist.export
         self.predictions = self.path / "predictions"  # written by fmnist.predict
         self.metrics = self.path / "metrics.json"  # written last: the run is finished if it exists

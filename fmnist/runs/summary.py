@@ -37,8 +37,9 @@ def format_summary(run: RunDirectory, metrics: Metrics) -> str:
     ]
     path = run.shown
     lines.append(f"{'run directory':<20} {path}")
-    if run.tensorboard.is_dir():  # else the run used another logger
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(path)]
-        in_runs = Path.cwd() == ROOT and path.parts[0] == "runs"
-        lines.append(f"{'dashboard':<20} {'make tensorboard' if in_runs else shlex.join(command)}")
+    if any(path.glob("events.out.tfevents.*")):  # else the run used another logger
+        directory = "runs" if path.parts[0] == "runs" else str(path)  # TensorBoard shows its own directory as "."
+        command = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", directory])
+        made = directory == "runs" and Path.cwd() == ROOT
+        lines.append(f"{'dashboard':<20} {'make tensorboard' if made else command}")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from fmnist.sweeps import sweep_directory
 from fmnist.sweeps.ranking import SEED
 
 # Overrides that do not change the training.
-_IRRELEVANT = (SEED, "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
+IRRELEVANT = (SEED, "name", "sweep", "test", "max_jobs", "trust", "dashboard", "logger", "threads")
 # Parts of the manifest that the results depend on.
 _CONDITIONS = ("command", "start", "commit", "dirty", "python", "platform", "processor", "cores", "threads", "gpu")
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hydra-core")
@@ -60,7 +60,7 @@ class Measurement:
         manifest = run.read_manifest() or {}
         versions = manifest.get("packages") or {}
         names = ((text, sweep_directory.name_and_value(text)[0]) for text in sweep_directory.typed_overrides(run))
-        recipe = [text for text, name in names if name.partition(".")[0] not in _IRRELEVANT]
+        recipe = [text for text, name in names if name.partition(".")[0] not in IRRELEVANT]
         if configuration.trainer.max_epochs != planned.trainer.max_epochs:
             recipe.append(f"trainer.max_epochs={configuration.trainer.max_epochs} (when resumed)")
         return cls(
@@ -143,7 +143,7 @@ def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
     """
     groups: dict[str, list[Measurement]] = {}
     for measurement in measurements:
-        configuration = {name: value for name, value in measurement.configuration.items() if name not in _IRRELEVANT}
+        configuration = {name: value for name, value in measurement.configuration.items() if name not in IRRELEVANT}
         configuration["data"] = {**configuration["data"], "seed": None, "data_dir": None}
         key = json.dumps([list(measurement.recipe), configuration], sort_keys=True)
         groups.setdefault(key, []).append(measurement)

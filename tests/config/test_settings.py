@@ -28,6 +28,7 @@ def configuration(**changes: object) -> DictConfig:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("name", ["a"], "name must be text or a number or null, got ['a']"),
         ("seed", "abc", "seed must be a whole number, got 'abc'"),
         ("seed", -1, "seed must be from 0 to 4294967295, got -1"),
         ("seed", 4294967296, "seed must be from 0 to 4294967295, got 4294967296"),
@@ -57,8 +58,15 @@ def test_wrong_setting_is_rejected(key: str, value: object, message: str) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seed": 4294967295, "threads": 1, "compile": "reduce-overhead", "label_smoothing": 0.99, "ensemble": 9},
+        {
+            "seed": 4294967295,
+            "threads": 1,
+            "compile": "reduce-overhead",
+            "label_smoothing": 0.99,
+            "ensemble": 9,
+        },
         {"trust": ["timm", "mine"], "test": False, "monitor": {"metric": "train/loss", "mode": "min"}},
+        {"name": "wider"},
     ],
 )
 def test_right_settings_are_accepted(changes: dict[str, object]) -> None:
@@ -69,6 +77,8 @@ def test_right_settings_are_accepted(changes: dict[str, object]) -> None:
 
 def test_missing_keys_are_named() -> None:
     config = configuration()
+    del config["name"]  # a run of an earlier version
+    settings.check(config, stored=True)
     del config["ensemble"], config["model"]
     with pytest.raises(UserError, match=r"^the configuration lacks model, ensemble; is it from another version"):
         settings.check(config, stored=True)

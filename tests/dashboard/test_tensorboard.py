@@ -31,7 +31,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def log(trained_run: RunDirectory) -> EventAccumulator:
     """The event file of a run of two epochs of 50 steps."""
-    accumulator = EventAccumulator(str(trained_run.tensorboard), size_guidance={"images": 0, "scalars": 0})
+    accumulator = EventAccumulator(str(trained_run.path), size_guidance={"images": 0, "scalars": 0})
     return accumulator.Reload()
 
 
@@ -141,7 +141,7 @@ def test_images_are_drawn_at_milestones_and_served(served: str, log: EventAccumu
     assert set(log.Tags()["images"]) == FIGURES
     # At the last step of the first epoch, like its metrics; the last one is drawn after training.
     assert steps(log.Images("val/confusion_matrix")) == [49, 100]
-    query = urllib.parse.urlencode({"run": "first/tensorboard", "tag": "test/confusion_matrix", "sample": 0})
+    query = urllib.parse.urlencode({"run": "first", "tag": "test/confusion_matrix", "sample": 0})
     plugin = f"{served}/data/plugin/images"
     (image,) = get(f"{plugin}/images?{query}", until=bool)
     with urllib.request.urlopen(f"{plugin}/individualImage?{image['query']}") as response:

@@ -199,7 +199,7 @@ def test_two_processes_write_the_files_of_one(odd: Odd, trained_run: RunDirector
 
     def names(path: Path) -> list[str]:
         files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-        steps_and_hosts = r"(?<=tensorboard/)\d+|(?<=tfevents).*"
+        steps_and_hosts = r"^\d+|(?<=tfevents).*"
         return sorted(re.sub(steps_and_hosts, "", str(file)) for file in files if file.parts[0] != "evaluation")
 
     assert names(run.path) == names(trained_run.path)

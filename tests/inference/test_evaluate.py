@@ -149,7 +149,7 @@ def test_mistake_ends_with_one_line(untrained_run: RunDirectory, tmp_path: Path)
 
 
 def test_precision_recall_curves_of_the_test_match_scikit_learn(predictions: pd.DataFrame, run: RunDirectory) -> None:
-    log = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0})
+    log = EventAccumulator(str(run.path), size_guidance={"tensors": 0})
     log.Reload()
     for index, name in enumerate(CLASS_NAMES):
         (event,) = log.Tensors(f"test/{name.replace('/', ' or ')}")

@@ -44,7 +44,8 @@ def test_summary_and_line_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert summary.format_line(METRICS) == "finished: train/acc 0.5000  val/acc 0.4124  (best epoch 7 of 9)"
     command = f"{sys.executable} -m tensorboard.main --logdir"
     for path in ("runs/a", "b"):
-        RunDirectory(path).tensorboard.mkdir(parents=True)
+        Path(path).mkdir(parents=True)
+        (Path(path) / "events.out.tfevents.1").touch()
     lines = summary.format_summary(RunDirectory(tmp_path / "runs/a"), METRICS).splitlines()
     assert lines == [
         "",
@@ -52,7 +53,7 @@ def test_summary_and_line_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "training accuracy    0.5000  (loss 1.2500)",
         "validation accuracy  0.4124  (loss 2.0000)",
         "run directory        runs/a",
-        f"dashboard            {command} runs/a",
+        f"dashboard            {command} runs",
     ]
     assert "dashboard" not in summary.format_summary(RunDirectory("c"), METRICS)  # logger=csv
     monkeypatch.setattr(summary, "ROOT", tmp_path)

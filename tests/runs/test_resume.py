@@ -139,7 +139,7 @@ def test_printed_resume_command_works_and_curves_have_each_step_once(start: Star
     assert run_command(ROOT / "train.py", *command[2:], cwd=tmp_path).code == 0
 
     run = RunDirectory(tmp_path / "my run, 1=2")
-    log = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0})
+    log = EventAccumulator(str(run.path), size_guidance={"scalars": 0})
     log.Reload()
     for names, expected in ((("train/loss_step", "lr"), range(180)), (("train/acc", "val/loss"), range(19, 180, 20))):
         for name in names:

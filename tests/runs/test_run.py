@@ -55,8 +55,9 @@ def evaluated(checkpoint: Path, images: Tensor, labels: Tensor) -> tuple[float, 
 
 
 def test_run_directory_holds_the_documented_files(trained_run: RunDirectory) -> None:
-    files = {".hydra", ".lock", "manifest.json", "train.log", "checkpoints", "tensorboard", "metrics.json"}
-    assert {path.name for path in trained_run.path.iterdir()} == files
+    files = {".hydra", ".lock", "manifest.json", "train.log", "checkpoints", "metrics.json"}
+    tensorboard = {"events.out.tfevents", "hparams.yaml", "projector_config.pbtxt", "00100"}
+    assert {re.sub(r"(?<=tfevents).*", "", path.name) for path in trained_run.path.iterdir()} == files | tensorboard
     assert {path.name for path in trained_run.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
     assert {path.name for path in trained_run.hydra.iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     metrics = trained_run.read_metrics()
@@ -65,9 +66,9 @@ def test_run_directory_holds_the_documented_files(trained_run: RunDirectory) -> 
 
 
 def test_output_is_one_line_per_epoch_and_a_summary(train_here: TrainHere) -> None:
-    outcome = train_here(*TINY, "trainer.max_epochs=2")
+    outcome = train_here(*TINY, "trainer.max_epochs=2", "name=wider")
     assert (outcome.code, outcome.err) == (0, "")
-    (path,) = Path("runs/train").glob("*/*")
+    (path,) = Path("runs/train").glob("*/*-wider")
     lines = outcome.out.splitlines()
     assert re.match(r"data: 55000 training and 5000 validation images from ", lines[0])
     part = r"loss \d\.\d{4} acc 0\.\d{4} \(\d+\.\d s\)"
@@ -77,11 +78,11 @@ def test_output_is_one_line_per_epoch_and_a_summary(train_here: TrainHere) -> No
     assert f"test accuracy        {RunDirectory(path).read_metrics()['test/acc']:.4f}" in outcome.out
     assert lines[-2:] == [
         f"run directory        {path}",
-        f"dashboard            {sys.executable} -m tensorboard.main --logdir {path}",
+        f"dashboard            {sys.executable} -m tensorboard.main --logdir runs",
     ]
     log = (path / "train.log").read_text()
     assert all(line in log for line in lines)
-    assert OmegaConf.load(path / ".hydra/overrides.yaml") == [*TINY, "trainer.max_epochs=2"]
+    assert OmegaConf.load(path / ".hydra/overrides.yaml") == [*TINY, "trainer.max_epochs=2", "name=wider"]
 
 
 def test_metrics_are_those_of_the_best_checkpoint(
