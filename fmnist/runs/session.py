@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -49,7 +50,7 @@ def working_on(run: RunDirectory, config: DictConfig, *, data: Mapping[str, Any]
         UserError: Another process works on the run, a file cannot be written, or Lightning rejects an option.
         SystemExit: A signal interrupted the work.
     """
-    with _translate_errors(run), run.locked():
+    with _translate_errors(run), _quiet_threads(run), run.locked():
         resume.check_same(run, config)
         run.remove_leftovers()
         run.metrics.unlink(missing_ok=True)
@@ -75,7 +76,7 @@ def _translate_errors(run: RunDirectory) -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(one_line(error)) from error
     except Exception as error:
-        if not run.path.is_dir():
+        if _has_disappeared(run):
             raise UserError(f"the run directory {run.path} has disappeared: deleted, or its drive is gone") from error
         disk_error = _disk_error(error)
         if disk_error is None:
@@ -84,6 +85,26 @@ def _translate_errors(run: RunDirectory) -> Iterator[None]:
             f"cannot write {os.fsdecode(disk_error.filename or run.path)}: {disk_error.strerror}; existing files are "
             f"intact. Fix the problem, then resume with: {run.resume_command}"
         ) from error
+
+
+@contextmanager
+def _quiet_threads(run: RunDirectory) -> Iterator[None]:
+    """Leaves a disk error of TensorBoard's writing thread to the main thread, whose next entry raises it once more."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not (_has_disappeared(run) or _disk_error(arguments.exc_value)):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _has_disappeared(run: RunDirectory) -> bool:
+    return not run.path.is_dir()
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

@@ -17,7 +17,7 @@ from fmnist.data.dataset import ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.runs.run_directory import RunDirectory
-from tests.helpers import ROOT, TINY, Start, TrainHere, run_command
+from tests.helpers import ROOT, TINY, Outcome, Start, TrainHere, one_line, run_command, wait_until
 
 pytestmark = pytest.mark.real_data
 
@@ -181,6 +181,14 @@ def test_run_without_checkpoints_tests_its_last_weights(overrides: list[str], tr
     run, saved = train_tiny(*overrides), train_tiny(name="saved")
     assert not list(run.path.rglob("*.ckpt"))
     assert run.read_metrics() == saved.read_metrics()
+
+
+def test_run_whose_directory_disappears_ends_in_one_line(start: Start, tmp_path: Path) -> None:
+    process = start(*TINY, "trainer.max_epochs=1000", "hydra.run.dir=run")
+    wait_until((tmp_path / "run/checkpoints/last.ckpt").is_file, "a checkpoint")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    outcome = Outcome(*(process.wait(60), *process.communicate()))
+    assert f"the run directory {tmp_path / 'run'} has disappeared: deleted, or its drive is gone" in one_line(outcome)
 
 
 def test_runs_that_start_at_once_get_directories_of_their_own(start: Start, tmp_path: Path) -> None:
