@@ -31,8 +31,8 @@ def test_error_of_a_failed_job_is_returned() -> None:
 
 def test_only_harmless_resolvers_are_registered() -> None:
     """Interpolations in a configuration can call them: they read the configuration, the environment and the clock."""
-    import fmnist.cli.preflight  # noqa: F401 (registers directory_name)
+    import fmnist.cli.preflight  # noqa: F401 (registers two)
 
     oc = {f"oc.{name}" for name in ("create", "decode", "deprecated", "env", "select", "dict.keys", "dict.values")}
     of_hydra = {"now", "hydra", "python_version", "ray_pkg_version"}  # the last comes from its Ray plugin
-    assert set(BaseContainer._resolvers) - of_hydra == {*oc, "directory_name"}
+    assert set(BaseContainer._resolvers) - of_hydra == {*oc, "directory_name", "suffix"}
