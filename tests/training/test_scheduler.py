@@ -102,6 +102,7 @@ def test_linear_peaks_before_the_end_and_stays_at_the_end() -> None:
         (lambda o: Linear(o, total_steps=STEPS, warmup=-0.1), "warmup must be at least 0 and below 1, got -0.1"),
         (lambda o: Linear(o, total_steps=STEPS, warmup=1.0), "warmup must be at least 0 and below 1, got 1.0"),
         (lambda o: Linear(o, total_steps=STEPS, start_factor=1.1), "start_factor must be from 0 to 1, got 1.1"),
+        (lambda o: Linear(o, total_steps=STEPS, start_factor=-0.1), "start_factor must be from 0 to 1, got -0.1"),
         (lambda o: Linear(o, total_steps=STEPS, end_factor=math.nan), "end_factor must be from 0 to 1, got nan"),
         *((partial(kind, total_steps=math.inf), "must be finite: set trainer") for kind in (Cosine, Linear, OneCycle)),
     ],
