@@ -16,7 +16,7 @@ if WORKER:  # tests beside each other: one thread each, also for what they start
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    return min(4, usable_cores() + 1)  # one more than cores, since some wait for what they have started
+    return min(4, usable_cores())
 
 
 def pytest_configure(config: pytest.Config) -> None:

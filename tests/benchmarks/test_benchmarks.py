@@ -110,7 +110,7 @@ def test_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
 def test_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
     code = "from benchmarks import bench; bench.SWEEP = 'seed=0,1'; bench.main()"
     arguments = ["--rounds=1", "--epochs=1", "--images=11000", f"--output={tmp_path}"]
-    outcome = run_command("-c", code, *arguments, timeout=600)
+    outcome = run_command("-c", code, *arguments, timeout=1200)
     assert outcome.code == 0, outcome.err
     (path,) = tmp_path.glob("bench-*.json")
     result: report.Result = json.loads(path.read_text())

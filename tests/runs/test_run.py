@@ -215,7 +215,7 @@ def test_notebook_experiment_reaches_the_lessons_accuracy(tmp_path: Path, train_
     outcome = run_command(
         *(ROOT / "train.py", "-m", "seed=range(0,5)", "experiment=notebook", "threads=1", "dashboard=none"),
         f"hydra.sweep.dir={tmp_path / 'sweep'}",
-        timeout=900,
+        timeout=1200,
     )
     assert outcome.code == 0, outcome.err
     runs = [RunDirectory(path.parent) for path in (tmp_path / "sweep").glob("*/metrics.json")]

@@ -15,6 +15,6 @@ from tests.torture import KINDS
 )
 def test_runs_that_something_befalls_end_as_if_nothing_had(seed: int, kills: int, variants: int) -> None:
     code = "from tests import torture as t; t.VARIANTS = t.VARIANTS[:{}]; t.main(t.Options(kills={}, seed={}))"
-    outcome = run_command("-c", code.format(variants, kills, seed), timeout=580)
+    outcome = run_command("-c", code.format(variants, kills, seed), timeout=1200)
     assert outcome.code == 0, outcome.err[-3000:]
     assert re.search(rf"^{kills} of {kills} survived", outcome.out, re.MULTILINE), outcome.out
