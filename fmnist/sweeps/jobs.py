@@ -26,9 +26,10 @@ def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
     """Overrides of jobs that contain each swept value once, to find a wrong value before the first job starts.
 
     Raises:
-        UserError: The sweep has no job or more than ``max_jobs``, or a value occurs twice: jobs are named by their
-            overrides, so that two would share a directory.
+        UserError: The sweep has no job or more than ``max_jobs``, or a value occurs twice, or is not part of a job's
+            name: jobs are named by their overrides, so that two would share a directory.
     """
+    unnamed = OmegaConf.select(config, "hydra.job.config.override_dirname.exclude_keys", default=[])
     fixed: dict[str, str] = {}
     sweeps: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
@@ -38,6 +39,8 @@ def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
             known.pop(key, None)  # the last override of a key takes precedence
         if not override.is_sweep_override():
             fixed[key] = str(override.input_line)
+        elif key in unnamed:
+            raise UserError(f"{key} cannot be swept: the directories of the jobs would have the same name")
         elif override.is_discrete_sweep():
             values = list(override.sweep_string_iterator())
             if not values:

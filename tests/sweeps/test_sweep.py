@@ -85,6 +85,11 @@ def test_sweep_of_as_many_jobs_as_allowed_is_accepted() -> None:
         list(sample_jobs(config))
 
 
+def test_sweep_over_a_key_that_names_no_job_is_rejected(train_here: TrainHere, tmp_path: Path) -> None:
+    assert "name cannot be swept: the directories of the jobs" in one_line(train_here("-m", *TINY, "name=a,b"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistake_in_a_sweep_file_ends_a_sweep_before_its_first_job(train_here: TrainHere, tmp_path: Path) -> None:
     path = tmp_path / "own/sweep/mine.yaml"
     path.parent.mkdir(parents=True)
