@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,8 @@ from fmnist.config.cores import usable_cores
 from tests import fork_server
 
 pytest.register_assert_rewrite("tests.helpers")
+# A shell script starts background jobs with SIGINT ignored, and what the tests start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:  # tests beside each other: one thread each, also for what they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -142,7 +142,7 @@ def train_here(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A headless Chromium, which fetches nothing of its own accord."""
+    """Starts a headless Chromium with its background downloads turned off."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")

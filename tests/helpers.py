@@ -1,4 +1,4 @@
-"""What the tests share: a command in a process of its own or in this one, and how it ended."""
+"""Helpers for the tests: run commands, wait for events, check messages."""
 
 import os
 import socket
@@ -70,7 +70,7 @@ Start = Callable[..., fork_server.Popen]
 
 
 def outcome_of(program: Callable[[], object], capture: pytest.CaptureFixture[str]) -> Outcome:
-    """Calls a program in this process, and says how it ended as if it had been one of its own."""
+    """Calls a program in this process and returns its exit code and output, as for a separate process."""
     capture.readouterr()
     code: int | str | None = 0
     try:

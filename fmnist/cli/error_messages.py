@@ -34,7 +34,7 @@ def message_for(error: BaseException) -> str | None:
 
 
 def reject_unknown_options(arguments: Sequence[str]) -> None:
-    """Rejects options that Hydra does not have, such as ``--lr``: its parser would print a page of usage.
+    """Rejects options that Hydra does not have, such as ``--lr`` and ``-lr``: its parser would print a page of usage.
 
     Raises:
         UserError: There is such an option.
@@ -42,7 +42,7 @@ def reject_unknown_options(arguments: Sequence[str]) -> None:
     known = command_line_options()
     for argument in arguments:
         name = argument.partition("=")[0]
-        if name.startswith("--") and not any(option.startswith(name) for option in known):
+        if name.startswith("-") and not any(option.startswith(name) for option in known):
             config, groups = _compose([])
             hint = did_you_mean(name.strip("-").replace("-", "_"), [*keys(config), *groups])
             raise UserError(f"no option '{name}': write settings as key=value, without dashes{hint}")
@@ -85,7 +85,7 @@ def _configuration_error(error: BaseException) -> str | None:
 
 
 def _long_name(error: BaseException) -> str | None:
-    """A path that no file can have, which pathlib does not say is missing."""
+    """A name too long for any file. ``Path.exists`` raises this error instead of returning False."""
     if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
         return None
     return f"{str(error.filename)[:60]}...: {error.strerror}"

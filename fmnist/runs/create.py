@@ -95,8 +95,8 @@ def _create(directory: Path, contents: Mapping[str, str]) -> None:
 
 
 def suffix(name: str | float | None) -> str:
-    """What a user's name for a run adds to the name of its directory."""
-    return "" if name is None else f"-{directory_name(str(name))}"
+    """The end of a directory's name: the user's ``name`` for the run, if there is one."""
+    return "" if name in (None, "") else f"-{directory_name(str(name))}"
 
 
 def directory_name(text: str) -> str:

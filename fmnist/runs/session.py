@@ -76,7 +76,7 @@ def _translate_errors(run: RunDirectory) -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(one_line(error)) from error
     except Exception as error:
-        if _has_disappeared(run):
+        if not run.path.is_dir():
             raise UserError(f"the run directory {run.path} has disappeared: deleted, or its drive is gone") from error
         disk_error = _disk_error(error)
         if disk_error is None:
@@ -89,11 +89,11 @@ def _translate_errors(run: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def _quiet_threads(run: RunDirectory) -> Iterator[None]:
-    """Leaves a disk error of TensorBoard's writing thread to the main thread, whose next entry raises it once more."""
+    """Hides disk errors of TensorBoard's writer thread. The main thread raises them again at its next write."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
-        if not (_has_disappeared(run) or _disk_error(arguments.exc_value)):
+        if run.path.is_dir() and not _disk_error(arguments.exc_value):
             before(arguments)
 
     threading.excepthook = hook
@@ -101,10 +101,6 @@ def _quiet_threads(run: RunDirectory) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-def _has_disappeared(run: RunDirectory) -> bool:
-    return not run.path.is_dir()
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

@@ -37,7 +37,7 @@ def format_summary(run: RunDirectory, metrics: Metrics) -> str:
     ]
     path = run.shown
     lines.append(f"{'run directory':<20} {path}")
-    if any(path.glob("events.out.tfevents.*")):  # else the run used another logger
+    if any(run.path.rglob("events.out.tfevents.*")):  # else the run used another logger
         directory = "runs" if path.parts[0] == "runs" else str(path)  # TensorBoard shows its own directory as "."
         command = shlex.join([sys.executable, "-m", "tensorboard.main", "--logdir", directory])
         made = directory == "runs" and Path.cwd() == ROOT

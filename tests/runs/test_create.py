@@ -31,7 +31,7 @@ def test_name_needs_no_quoting_is_short_and_different_for_different_overrides(fi
 
 
 def test_suffix_is_the_users_name_if_there_is_one() -> None:
-    assert [create.suffix(name) for name in (None, "wider", 0.1, "a/b")] == ["", "-wider", "-0.1", "-a_b-c14cddc0"]
+    assert [create.suffix(name) for name in (None, "", "wider", 0, "a/b")] == ["", "", "-wider", "-0", "-a_b-c14cddc0"]
 
 
 def test_ordinary_name_is_unchanged() -> None:
