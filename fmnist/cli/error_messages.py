@@ -79,6 +79,8 @@ def _configuration_error(error: BaseException) -> str | None:
         if choice := _choice_with(key, overrides):
             return f"no key '{key}' in the configuration; {choice} has it"
         config, groups = _compose(overrides)
+        if key in keys(config):  # Hydra does not find a key that is null
+            return f"{key} is null already, so '~{key}' has nothing to remove"
         hint = did_you_mean(key, [*keys(config), *groups]) or f"; {TRAIN_COMMAND} --help lists the keys"
         return f"no key '{key}' in the configuration{hint}"
     return message.partition(" full_key:")[0]

@@ -24,6 +24,7 @@ from tests.helpers import ROOT, TINY, Start, TrainHere, one_line, run_command, w
         ("trainer.max_epochs", "cannot read 'trainer.max_epochs': write overrides as key=value"),
         ("data.data_dir=~/x", """quote the value twice: 'data.data_dir="~/x"'"""),
         ("--lr=0.1", "no option '--lr': write settings as key=value, without dashes; did you mean 'optimizer.lr'?"),
+        ("~name", "error: name is null already, so '~name' has nothing to remove\n"),
         ("-lr=0.1", "no option '-lr': write settings as key=value, without dashes; did you mean 'optimizer.lr'?"),
         ("--max-epochs 5", "without dashes; did you mean 'trainer.max_epochs'?"),
         ("scheduler=null", "a group cannot be null"),
