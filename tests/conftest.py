@@ -11,8 +11,9 @@ from fmnist.config.cores import usable_cores
 from tests import fork_server
 
 pytest.register_assert_rewrite("tests.helpers")
-# A shell script starts background jobs with SIGINT ignored, and what the tests start would ignore it, too.
+# A shell script starts background jobs with SIGINT ignored, nohup with SIGHUP; what the tests start would do so, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:  # tests beside each other: one thread each, also for what they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
     installed: dict[str, str] = {}
     for distribution in metadata.distributions():  # in import order
         fields = distribution.metadata  # parsed at each access
-        if fields["Name"]:  # an interrupted installation leaves a directory without metadata
+        if "Name" in fields:  # an interrupted installation leaves a directory without metadata
             installed.setdefault(fields["Name"], fields["Version"])
     return dict(sorted(installed.items(), key=lambda item: item[0].lower()))
 

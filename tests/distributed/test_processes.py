@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from fmnist.inference import trained
 from fmnist.runs import checkpoint_io, provenance
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.helpers import ROOT, TINY, Outcome, Start, free_port, one_line, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, Start, children, free_port, one_line, run_command, wait_until
 from tests.torture import different, outcome
 
 Composed = Callable[..., DictConfig]
@@ -283,10 +282,9 @@ def test_rank_0_and_its_worker_end_if_one_dies(victim: str, start: Start, tmp_pa
     run = RunDirectory(tmp_path / "run")
     process = start(*LONG)
     wait_until(lambda: run.last_checkpoint.is_file() or process.poll(), "a checkpoint")
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "fmnist.cli.worker"], capture_output=True, check=True
+    (worker,) = (
+        pid for pid in children(process.pid) if b"fmnist.cli.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )
-    worker = int(found.stdout)
     if victim == "worker":
         os.kill(worker, signal.SIGKILL)
     else:

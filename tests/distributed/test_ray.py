@@ -14,7 +14,7 @@ import pytest
 
 from fmnist.sweeps import sweep_directory
 from tests import fork_server
-from tests.helpers import ROOT, TINY, Outcome, Start, free_port, run_command, wait_until
+from tests.helpers import ROOT, TINY, Outcome, Start, children, free_port, run_command, wait_until
 from tests.sweeps.test_sweep import jobs, metrics
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs make setup-extras")
@@ -29,8 +29,8 @@ def output_of(*command: str) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    children = [int(line) for line in output_of("pgrep", "-P", str(pid)).split()]
-    return [*children, *(process for child in children for process in descendants(child))]
+    found = children(pid)
+    return [*found, *(process for child in found for process in descendants(child))]
 
 
 class Cluster:
