@@ -111,6 +111,7 @@ class PreflightCallback(Callback):
             create.create_job_directory(run, _hydra_files(config, run))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        job_return.cfg = job_return.hydra_cfg = None  # Hydra keeps them to the end of a sweep: 1.3 MB per job
         if job_return.status != JobStatus.FAILED:
             return
         error = job_error(job_return)
