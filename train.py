@@ -24,7 +24,6 @@ def main(config: DictConfig) -> float:
     # torch and Lightning take seconds to import: not before Hydra has accepted the command line.
     from fmnist import build
     from fmnist.dashboard import texts
-    from fmnist.data import files
     from fmnist.distributed.workers import launch_workers
     from fmnist.runs.session import working_on
     from fmnist.training.fitting import fit_and_test, training_cost
@@ -39,8 +38,9 @@ def main(config: DictConfig) -> float:
     if in_sweep:
         remote.check_versions(run)
     build.configure_process(config)
-    with working_on(run, config, data={"sha256": files.SHA256}) as manifest:
-        data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run)
+    data = build.data(config)
+    with working_on(run, config, data=data.spec.to_dict()) as manifest:
+        classifier, trainer = build.classifier(config, data.spec), build.trainer(config, run)
         log_start(trainer, classifier, texts.run_description(config, classifier), run)
 
         with launch_workers(run, config, trainer):  # several processes: the others run fmnist/cli/worker.py

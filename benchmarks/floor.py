@@ -10,15 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.peer import Settings, main
-from fmnist.data.dataset import ImageDataset
-from fmnist.data.download import CACHE
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.training import speed
 
 
 def epochs(settings: Settings) -> list[float]:
     speed.prepare()
-    dataset = ImageDataset.read(CACHE, "train")
+    dataset = FashionMNIST().read("train")
     network = CNN().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
     seconds = []

@@ -27,13 +27,15 @@ from typing import TYPE_CHECKING, Literal
 
 from fmnist.cli import options
 from fmnist.config.errors import UserError
-from fmnist.data.files import CLASS_NAMES
+from fmnist.data.spec import DataSpec
 from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory, locate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
+
+    from fmnist.data.image_data import ImageDataModule
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Options:
         "run directories whose networks vote: runs=[<run>,<run>]", positional=True, default=()
     )
     output: Path = options.option("output directory", default=Path("runs/audit"))
-    data_dir: Path | None = options.option("directory of the data set, if not the cache", default=None)
+    data_dir: Path | None = options.option("directory of the data set, if not where the runs had it", default=None)
     checkpoint: Literal["best", "last"] = options.option("of each run, best or last", default="best")
     trust: tuple[str, ...] = options.option(options.TRUST, default=())
 
@@ -72,20 +74,18 @@ def main(options: Options) -> None:
     import pandas as pd
     import torch  # takes seconds
 
-    from fmnist.data import download
-    from fmnist.data.dataset import ImageDataset
     from fmnist.data_quality import figures, label_issues, pairs, report
 
-    directory = download.fetch() if options.data_dir is None else options.data_dir
-    train, test = (ImageDataset.read(directory, prefix) for prefix in ("train", "t10k"))
+    data = _data(runs, options)
+    train, test = data.read("train"), data.read("test")
     images, labels = torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels])
-    probabilities, trained_on = _predict(runs, images, directory, options)  # first, to report a mistake in a run early
-    issues = label_issues.find(probabilities, trained_on, labels, CLASS_NAMES)  # empty without runs
+    probabilities, trained_on = _predict(runs, images, data.spec, options)  # first, to report a mistake in a run early
+    issues = label_issues.find(probabilities, trained_on, labels, data.spec.class_names)  # empty without runs
     in_test = issues.index >= len(train)
     issues.insert(0, "set", np.where(in_test, "test", "train"))
     issues.insert(1, "index", issues.index - len(train) * in_test)
     log.info("looking for duplicates among %s images, which takes minutes", f"{len(images):,}")
-    duplicates = pairs.find(train, test, CLASS_NAMES)
+    duplicates = pairs.find(train, test, data.spec.class_names)
 
     tables = report.duplicate_tables(duplicates)
     names = [str(run.shown) for run in runs]
@@ -109,8 +109,24 @@ def main(options: Options) -> None:
     log.info("\n%s\n\n%s%-20s %s", report.render(tables, "plain"), note, "report", options.output / "report.md")
 
 
+def _data(runs: Sequence[RunDirectory], options: Options) -> "ImageDataModule":
+    """The data set of the first run, or Fashion-MNIST; it has been fetched."""
+    from fmnist.data.fashion_mnist import FashionMNIST
+    from fmnist.inference import trained
+
+    if runs:
+        config = trained.configuration(runs[0], options.checkpoint, options.trust)
+        return trained.data(config, "test", options.data_dir)
+    try:
+        data = FashionMNIST(data_dir=None if options.data_dir is None else str(options.data_dir))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    data.prepare_data()
+    return data
+
+
 def _predict(
-    runs: Sequence[RunDirectory], images: "Tensor", directory: Path, options: Options
+    runs: Sequence[RunDirectory], images: "Tensor", spec: DataSpec, options: Options
 ) -> tuple["Tensor", "Tensor"]:
     """Classifies the images of both sets with the networks of all runs.
 
@@ -122,14 +138,16 @@ def _predict(
 
     from fmnist.inference import trained
 
-    networks = [trained.load(run.path, options.checkpoint, options.trust) for run in runs]
-    probabilities = torch.zeros(len(runs), len(images), len(CLASS_NAMES))
+    classifiers = [trained.load_classifier(run, options.checkpoint, options.trust) for run in runs]
+    probabilities = torch.zeros(len(runs), len(images), spec.num_classes)
     trained_on = torch.zeros(len(runs), len(images), dtype=torch.bool)
-    for i, (run, network) in enumerate(zip(runs, networks, strict=True)):
+    for i, (run, classifier) in enumerate(zip(runs, classifiers, strict=True)):
         config = trained.configuration(run, options.checkpoint, options.trust)
-        _, indices = trained.data(config, "train", directory).part("train")
+        if classifier.data != spec:
+            raise UserError(f"{run.shown} was trained on {classifier.data.name}, and {runs[0].shown} on {spec.name}")
+        _, indices = trained.data(config, "train", options.data_dir).part("train")
         trained_on[i, indices] = True
-        probabilities[i] = trained.probabilities(network, images)
+        probabilities[i] = trained.probabilities(classifier.network, images)
     return probabilities, trained_on
 
 

@@ -20,8 +20,9 @@ from fmnist.config.monitor import monitored
 from fmnist.dashboard.callback import Dashboard
 from fmnist.dashboard.panel import Panel
 from fmnist.data.augmentation import Augmentation
-from fmnist.data.fashion_mnist import FashionMNIST
-from fmnist.data.files import CLASS_NAMES
+from fmnist.data.batches import BatchContext
+from fmnist.data.image_data import ImageDataModule
+from fmnist.data.spec import DataSpec
 from fmnist.distributed.cluster_environment import RunEnvironment
 from fmnist.distributed.ddp import DDP, SyncBuffers
 from fmnist.distributed.process_info import ProcessInfo
@@ -58,10 +59,10 @@ def check(config: DictConfig, run: RunDirectory, *, here: bool = True) -> None:
     """
     speed.prepare()  # must come before torch starts its threads
     settings.check(config)
-    data(config)
+    spec = data(config).spec
     if config.ensemble > config.data.batch_size:
         raise UserError(f"ensemble={config.ensemble} must not exceed data.batch_size={config.data.batch_size}")
-    classifier(config)
+    classifier(config, spec)
     trainer(config if here else trainer_options.on_one_core(config), run)
 
 
@@ -76,21 +77,44 @@ def configure_process(config: DictConfig) -> None:
     seed_everything(config.seed, verbose=False)
 
 
-def data(config: DictConfig) -> FashionMNIST:
+def data(config: DictConfig) -> ImageDataModule:
     augmentations = instantiate_each(config, "augmentation", Augmentation)
-    reshuffle = not config.trainer.overfit_batches
-    module: FashionMNIST = instantiate(config, "data", FashionMNIST, augmentations=augmentations, reshuffle=reshuffle)
+    module: ImageDataModule = instantiate(
+        config, "data", ImageDataModule, augmentations=augmentations, reshuffle=not config.trainer.overfit_batches
+    )
+    # Some arguments are possible or not depending on the images: try two.
+    context = BatchContext(
+        seed=0, epoch=0, number=0, indices=torch.arange(2), set_size=2, num_classes=module.spec.num_classes
+    )
+    batch = torch.zeros(2, *module.spec.image_shape, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+    for name, augmentation in zip(config.augmentation, augmentations, strict=True):
+        with report_as_user_error(config, f"augmentation.{name!s}"):
+            batch = augmentation(batch, context, torch.Generator())
     return module
 
 
-def classifier(config: DictConfig) -> Classifier:
-    num_classes = len(CLASS_NAMES)
-    networks = [instantiate(config, "model", nn.Module) for _ in range(config.ensemble)]
+def classifier(config: DictConfig, spec: DataSpec | None = None) -> Classifier:
+    """The LightningModule with its network.
+
+    Args:
+        config: The run's configuration.
+        spec: The data set that the network is for; None takes the configured one.
+    """
+    spec = spec or data(config).spec
+    networks = [
+        instantiate(
+            config,
+            "model",
+            nn.Module,
+            offered={"in_channels": spec.channels, "image_size": spec.size, "num_classes": spec.num_classes},
+        )
+        for _ in range(config.ensemble)
+    ]
     module = Classifier(
         network=networks[0] if len(networks) == 1 else Ensemble(networks),
         optimizer=instantiate(config, "optimizer", Optimizer),
         scheduler=instantiate(config, "scheduler", LRScheduler),
-        num_classes=num_classes,
+        data=spec,
         label_smoothing=config.label_smoothing,
         compile_mode=config.compile,
     )
@@ -100,7 +124,7 @@ def classifier(config: DictConfig) -> Classifier:
     with report_as_user_error(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
-    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    images = torch.zeros(1, *spec.image_shape, dtype=torch.uint8)
     try:
         with torch.inference_mode():
             shape = list(module.network.eval()(images).shape)
@@ -108,10 +132,10 @@ def classifier(config: DictConfig) -> Classifier:
         message = " ".join(str(error).split())
         raise UserError(f"model: forward pass failed on images of shape {list(images.shape)}: {message}") from error
     module.network.train()
-    if shape != [1, num_classes]:
+    if shape != [1, spec.num_classes]:
         raise UserError(
-            f"model: must return logits of shape [1, {num_classes}] for images of shape {list(images.shape)}, returned "
-            f"{shape}"
+            f"model: must return logits of shape [1, {spec.num_classes}] for images of shape {list(images.shape)}, "
+            f"returned {shape}"
         )
     return module
 

@@ -13,6 +13,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -49,9 +50,9 @@ def demo(options: Options) -> None:
         _import_gradio(uploads, options.host)
         from fmnist.inference import demo_page, trained
 
-        network = trained.load(run.path, options.checkpoint, options.trust)
+        classifier = trained.load_classifier(run, options.checkpoint, options.trust)
         description = describe(run, options.checkpoint)
-        page = demo_page.page(lambda images: trained.by_class(network, images), description)
+        page = demo_page.page(partial(trained.by_class, classifier), classifier.data, description)
         page.launch(
             server_name=options.host,
             server_port=options.port,

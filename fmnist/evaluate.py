@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Literal
 
 from fmnist.cli import options
 from fmnist.config.errors import UserError
-from fmnist.data.files import CLASS_NAMES
 from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory
 
@@ -82,30 +81,33 @@ def evaluate(options: Options) -> Path:
     if len(evaluation) < len(indices):
         log.warning("only %d of %d images: the run limits the batches", len(evaluation), len(indices))
 
+    names = list(data.spec.class_names)
     directory = run.evaluation(options.checkpoint, options.split, options.tta)
     name = run.path.name if len(run.path.name) <= 40 else f"{run.path.name[:39]}…"  # a sweep's job: all its overrides
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_tables(directory, evaluation)
-        write_figures(directory, evaluation, f"{name}, {options.checkpoint} checkpoint, {options.split} set{note}")
+        write_tables(directory, evaluation, names)
+        write_figures(
+            directory, evaluation, names, f"{name}, {options.checkpoint} checkpoint, {options.split} set{note}"
+        )
         atomic.write_json(directory / "metrics.json", metrics)  # last: if it exists, the other files do as well
     except OSError as error:
         raise UserError(f"cannot write {directory}: {error.strerror}") from error
     log.info("%s set, %s checkpoint%s: %s images\n", options.split, options.checkpoint, note, f"{len(evaluation):,}")
-    log.info(summary(evaluation, metrics))
+    log.info(summary(evaluation, names, metrics))
     log.info("%-20s %s", "written to", directory)
     return directory
 
 
-def write_tables(directory: Path, evaluation: "Evaluation") -> None:
+def write_tables(directory: Path, evaluation: "Evaluation", names: list[str]) -> None:
     import pandas as pd
 
     columns = {name: values.numpy() for name, values in evaluation.per_class().items()}
-    per_class = pd.DataFrame(columns, index=CLASS_NAMES)
-    predictions = pd.DataFrame(evaluation.probabilities.numpy(), evaluation.indices.numpy(), CLASS_NAMES)
+    per_class = pd.DataFrame(columns, index=names)
+    predictions = pd.DataFrame(evaluation.probabilities.numpy(), evaluation.indices.numpy(), names)
     predictions.insert(0, "true", evaluation.targets.numpy())
     predictions.insert(1, "predicted", evaluation.predicted.numpy())
-    counts = pd.DataFrame(evaluation.confusion_matrix.numpy(), CLASS_NAMES, CLASS_NAMES)
+    counts = pd.DataFrame(evaluation.confusion_matrix.numpy(), names, names)
     for file, table, label in (
         ("per_class.csv", per_class, "class"),
         ("predictions.csv", predictions, "index"),
@@ -114,30 +116,30 @@ def write_tables(directory: Path, evaluation: "Evaluation") -> None:
         atomic.write(directory / file, table.to_csv(index_label=label, float_format=FLOAT).encode())
 
 
-def write_figures(directory: Path, evaluation: "Evaluation", subject: str) -> None:
+def write_figures(directory: Path, evaluation: "Evaluation", names: list[str], subject: str) -> None:
     from fmnist.dashboard import figures, image_grids
 
     counts = evaluation.confusion_matrix.numpy()
     title = f"{subject}: {counts.trace() / counts.sum():.2%} correct"
-    atomic.write_figure(directory / "confusion_matrix.png", figures.confusion_matrix(counts, CLASS_NAMES, title=title))
-    mistakes = image_grids.mistakes(evaluation, CLASS_NAMES, count=MISTAKES, subject=subject, columns=8)
+    atomic.write_figure(directory / "confusion_matrix.png", figures.confusion_matrix(counts, names, title=title))
+    mistakes = image_grids.mistakes(evaluation, names, count=MISTAKES, subject=subject, columns=8)
     atomic.write_figure(directory / "mistakes.png", mistakes)
     atomic.write_figure(directory / "calibration.png", figures.reliability(evaluation.calibration(), title=subject))
 
 
-def summary(evaluation: "Evaluation", metrics: dict[str, float]) -> str:
+def summary(evaluation: "Evaluation", names: list[str], metrics: dict[str, float]) -> str:
     """Figures of each class, the most frequent confusions, and the metrics."""
     from tabulate import tabulate
 
     columns = zip(*(column.tolist() for column in evaluation.per_class().values()), strict=True)
     rows = [
         [name, *(f"{value:.4f}" for value in values), f"{support:,}"]
-        for name, (*values, support) in zip(CLASS_NAMES, columns, strict=True)
+        for name, (*values, support) in zip(names, columns, strict=True)
     ]
     headers, colalign = ["class", "precision", "recall", "f1", "images"], ("left", *["right"] * 4)
     table = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True, colalign=colalign)
     confused = [
-        f"{CLASS_NAMES[true]} taken for {CLASS_NAMES[predicted]} ({count})"
+        f"{names[true]} taken for {names[predicted]} ({count})"
         for true, predicted, count in evaluation.confused_pairs()[:3]
     ]
     lines = [table, "", f"{'confused most':<20} {', '.join(confused) or 'none'}"]

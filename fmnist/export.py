@@ -7,11 +7,12 @@ The files serve programs without this project. They go to export/ in the run dir
   model.onnx            for ONNX Runtime and other readers of ONNX
   model.pt2             for torch.export.load
 
-Both take 'images', raw pixels, uint8 [B, 1, 28, 28] for any B, and return 'probabilities', float32 [B, 10]. The class
-names are stored as JSON under 'class_names'. A file is written only after its predictions for the whole test set have
-matched those of the network.
+Both take 'images', raw pixels, uint8 [B, C, H, W] for any B, and return 'probabilities', float32 [B, classes]. The
+class names are stored as JSON under 'class_names'. A file is written only after its predictions for the whole test set
+have matched those of the network; if the data set is not at hand, those for 1,000 images of random pixels.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from importlib import import_module
@@ -50,19 +51,26 @@ def export(options: Options) -> Path:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; the export needs a directory")
     # These import torch, which takes seconds: not before the arguments have been read.
+    import torch
+
     from fmnist.inference import trained
     from fmnist.inference.export_formats import FORMATS, capture, check
 
     config = trained.configuration(run, options.checkpoint, options.trust)
-    network = trained.load(run.path, options.checkpoint, options.trust)
-    images = trained.data(config, "test", options.data_dir).test_set.images
+    classifier = trained.load_classifier(run, options.checkpoint, options.trust)
+    network, spec = classifier.network, classifier.data
+    try:
+        images, kind = trained.data(config, "test", options.data_dir).test_set.images, "test images"
+    except UserError as error:
+        log.warning("%s", error)
+        images, kind = torch.randint(256, (1000, *spec.image_shape), dtype=torch.uint8), "images of random pixels"
     expected = trained.probabilities(network, images)
 
     formats = list(FORMATS.values()) if options.format == "both" else [FORMATS[options.format]]
-    program = capture(network)
+    program, class_names = capture(network, spec.image_shape), json.dumps(spec.class_names)
     contents, lines = {}, []
     for file, description, write, read in formats:
-        contents[file] = write(program)
+        contents[file] = write(program, class_names)
         difference = check(file, read(contents[file]), images, expected)
         lines.append(f"{file:<20} {difference:.1e}  ({description})")
     try:
@@ -72,7 +80,7 @@ def export(options: Options) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {directory}: {error.strerror}") from error
 
-    log.info("%-20s on %s test images; largest difference of a probability:", "same predictions", f"{len(images):,}")
+    log.info("%-20s on %s %s; largest difference of a probability:", "same predictions", f"{len(images):,}", kind)
     for line in lines:
         log.info(line)
     log.info("%-20s %s", "written to", directory)

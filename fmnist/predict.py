@@ -5,8 +5,8 @@
   python -m fmnist.predict run=... index=[0,5] format=json                   images of the test set
 
 Prints the most probable classes of each picture and draws the input of the network. Pictures of any size and colour are
-first converted to the form of the data set: 28 x 28 pixels, light on black. One garment on a plain background works
-best.
+first converted to the form of the images that the network was trained on. For Fashion-MNIST and its like these are
+28 x 28 pixels, light on black: one object on a plain background works best.
 """
 
 import io
@@ -23,8 +23,10 @@ from typing import Literal
 from fmnist.cli import options
 from fmnist.cli.options import option
 from fmnist.config.errors import UserError
-from fmnist.data import files
-from fmnist.inference import picture_files, pictures, prediction
+from fmnist.data import pictures
+from fmnist.data.spec import DataSpec
+from fmnist.inference import picture_files, prediction
+from fmnist.inference.pictures import prepare
 from fmnist.inference.prediction import Picture, Prediction, printable
 from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory
@@ -40,7 +42,7 @@ class Options:
     images: tuple[str, ...] = option(
         "picture files, directories of them, patterns: images=[a.png,b.jpg]", positional=True, default=()
     )
-    index: tuple[str, ...] = option("images of the test set, from 0 to 9999: index=[0,5]", default=())
+    index: tuple[str, ...] = option("images of the test set, counted from 0: index=[0,5]", default=())
     checkpoint: Literal["best", "last"] = option("best or last", default="best")
     format: Literal["table", "json", "csv"] = option("format of the output: table, json or csv", default="table")
     data_dir: Path | None = option("directory of the data set, for index=, if it has moved", default=None)
@@ -56,7 +58,8 @@ def main(options: Options) -> None:
     if not paths and not indices:
         raise UserError("nothing to classify: after the run directory, give pictures or index=<test image>")
     check_unused(options.picture)
-    found = read_pictures(paths)
+    run = RunDirectory(options.run)
+    found = read_pictures(paths, data_spec(run))
     failed = len(found) < len(paths)
     if found or indices:
         # These import torch, which takes seconds: not before there is something to classify.
@@ -64,10 +67,10 @@ def main(options: Options) -> None:
 
         from fmnist.inference import trained
 
-        network = trained.load(options.run, options.checkpoint, options.trust)
+        classifier = trained.load_classifier(run, options.checkpoint, options.trust)
         found += read_test_images(indices, options)
-        images = torch.stack([torch.from_numpy(picture.pixels)[None] for picture in found])
-        predictions = list(map(Prediction, found, trained.by_class(network, images)))
+        images = torch.stack([torch.from_numpy(picture.pixels) for picture in found])
+        predictions = list(map(Prediction, found, trained.by_class(classifier, images)))
         print(FORMATS[options.format](predictions), flush=True)
         path = draw(predictions[:ROWS], options)
         note = f", the first {ROWS} of {len(predictions)} pictures" if len(predictions) > ROWS else ""
@@ -80,13 +83,12 @@ def read_indices(texts: Iterable[str]) -> list[int]:
     """Indices of test images, each once.
 
     Raises:
-        UserError: There is no such image.
+        UserError: A text is not a whole number of at least 0.
     """
-    allowed = {str(index): index for index in range(files.TEST_SIZE)}
     for text in texts:
-        if text not in allowed:
-            raise UserError(f"index must be whole numbers from 0 to {files.TEST_SIZE - 1}, got '{printable(text)}'")
-    return list(dict.fromkeys(allowed[text] for text in texts))
+        if not (text.isascii() and text.isdigit()):
+            raise UserError(f"index must be whole numbers of at least 0, got '{printable(text)}'")
+    return list(dict.fromkeys(map(int, texts)))
 
 
 def check_unused(figure: Path | None) -> None:
@@ -101,26 +103,39 @@ def check_unused(figure: Path | None) -> None:
         raise UserError(f"{figure} exists already and is not overwritten; name another file with picture=<file>")
 
 
-def read_pictures(paths: Sequence[Path]) -> list[Picture]:
+def data_spec(run: RunDirectory) -> DataSpec:
+    """The data set of a run, without torch.
+
+    Raises:
+        UserError: The run has no manifest, or one of another version.
+    """
+    run.read_configuration()  # reports a mistyped path
+    try:
+        return DataSpec.from_dict((run.read_manifest() or {})["data"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run.manifest} does not describe the data set: another version's?") from error
+
+
+def read_pictures(paths: Sequence[Path], spec: DataSpec) -> list[Picture]:
     """Reads and converts pictures; prints one line for each that cannot be read and skips it."""
     read: list[Picture] = []
     for path in paths:
         try:
-            read.append(read_picture(path, with_thumbnail=len(read) < ROWS))
+            read.append(read_picture(path, spec, with_thumbnail=len(read) < ROWS))
         except UserError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
     return read
 
 
-def read_picture(path: Path, *, with_thumbnail: bool) -> Picture:
+def read_picture(path: Path, spec: DataSpec, *, with_thumbnail: bool) -> Picture:
     if "," in str(path) and not path.exists():
         raise UserError(f"cannot read {path}: no such file; write several pictures as images=[a.png,b.png]")
     picture = pictures.read(path)
+    original = pictures.thumbnail(picture, THUMBNAIL) if with_thumbnail else None
     try:
-        pixels = pictures.prepare(picture)
+        return Picture(str(path), original, prepare(picture, spec))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return Picture(str(path), pictures.thumbnail(picture, THUMBNAIL) if with_thumbnail else pixels, pixels)
 
 
 def read_test_images(indices: Sequence[int], options: Options) -> list[Picture]:
@@ -130,12 +145,13 @@ def read_test_images(indices: Sequence[int], options: Options) -> list[Picture]:
     from fmnist.inference import trained
 
     config = trained.configuration(RunDirectory(options.run), options.checkpoint, options.trust)
-    test_set = trained.data(config, "test", options.data_dir).test_set
+    data = trained.data(config, "test", options.data_dir)
     read = []
     for index in indices:
-        image, label = test_set[index]
-        pixels = image[0].numpy()
-        read.append(Picture(f"test image {index}", pixels, pixels, files.CLASS_NAMES[label]))
+        if index >= len(data.test_set):
+            raise UserError(f"index must be from 0 to {len(data.test_set) - 1}, got {index}")
+        image, label = data.test_set[index]
+        read.append(Picture(f"test image {index}", None, image.numpy(), data.spec.class_names[label]))
     return read
 
 

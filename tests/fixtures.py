@@ -21,6 +21,7 @@ from selenium.webdriver.chrome.service import Service
 from fmnist import build
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.download import CACHE, fetch
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
 from tests.helpers import ROOT, Outcome, Start, TrainHere, outcome_of, run_command
@@ -34,12 +35,12 @@ def official() -> Path:
 
 @pytest.fixture(scope="session")
 def train_set(official: Path) -> ImageDataset:
-    return ImageDataset.read(official, "train")
+    return FashionMNIST(data_dir=str(official)).read("train")
 
 
 @pytest.fixture(scope="session")
 def test_set(official: Path) -> ImageDataset:
-    return ImageDataset.read(official, "t10k")
+    return FashionMNIST(data_dir=str(official)).read("test")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +95,9 @@ def untrained_run(composed: Callable[..., DictConfig], tmp_path: Path) -> RunDir
     OmegaConf.save(config, run.hydra / "config.yaml")
     for seed, path in enumerate((run.best_checkpoint, run.last_checkpoint)):
         torch.manual_seed(seed)
-        torch.save({"state_dict": build.classifier(config).state_dict()}, path)
+        classifier = build.classifier(config)
+        torch.save({"state_dict": classifier.state_dict(), "data": classifier.data.to_dict()}, path)
+    run.write_manifest({"data": classifier.data.to_dict(), "sessions": []})
     run.write_metrics({"val/acc": 0.5})
     return run
 

@@ -52,8 +52,6 @@ DEADLINE = 120  # seconds after which a process counts as hung
 TRUST = "trust=[tests]"
 SETTINGS = [
     "model._target_=tests.torture.Network",
-    "~model.in_channels",
-    "~model.num_classes",
     "~model.pixel_mean",
     "~model.pixel_std",
     "augmentation=[flip,shift,erase,mixup,cutmix]",

@@ -30,7 +30,8 @@ def run(me: ProcessInfo) -> None:
         from fmnist.training.fitting import fit_and_test
 
         build.configure_process(config)
-        data, classifier, trainer = build.data(config), build.classifier(config), build.trainer(config, run, me)
+        data = build.data(config)
+        classifier, trainer = build.classifier(config, data.spec), build.trainer(config, run, me)
         fit_and_test(trainer, classifier, data, run, test=config.test)
 
 

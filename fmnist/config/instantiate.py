@@ -7,7 +7,7 @@ Every key is checked against the constructor's signature and every plain value a
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config.errors import UserError
 from fmnist.config.settings import trusted
-from fmnist.config.signature import check_arguments
+from fmnist.config.signature import check_arguments, parameters
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
 
@@ -30,21 +30,29 @@ PARTIAL = ("optimizer", "scheduler")  # groups whose objects need an argument th
 _REJECTIONS = (UserError, ValueError, MisconfigurationException, OSError)
 
 
-def instantiate(config: DictConfig, key: str, kind: type, **arguments: object) -> Any:
+def instantiate(
+    config: DictConfig, key: str, kind: type, *, offered: Mapping[str, object] | None = None, **arguments: object
+) -> Any:
     """Builds the object of a node.
 
     Args:
         config: The run's configuration.
         key: The node's full name.
         kind: Class that the node's target must inherit from.
+        offered: Properties of the data set, passed to a constructor that has such parameters.
         arguments: Arguments that only the program knows.
 
     Raises:
         UserError: The node names a class that it must not name, or an argument is unknown, missing or wrong.
     """
-    check_node(config, key, kind)
+    target = check_node(config, key, kind)
+    node = OmegaConf.select(config, key)
+    for name, value in (offered or {}).items():
+        if name in node:
+            raise UserError(f"{key}.{name} cannot be set: it follows from the data set and is {value!r}")
+        if name in parameters(target):
+            arguments[name] = value
     with report_as_user_error(config, key):
-        node = OmegaConf.select(config, key)
         return hydra.utils.instantiate(node, _convert_="all", _recursive_=False, **arguments)
 
 
@@ -60,8 +68,8 @@ def instantiate_each(config: DictConfig, group: str, kind: type) -> list[Any]:
     return [instantiate(config, f"{group}.{name!s}", kind) for name in nodes]
 
 
-def check_node(config: DictConfig, key: str, kind: type) -> None:
-    """Checks a node without building its object.
+def check_node(config: DictConfig, key: str, kind: type) -> type:
+    """Checks a node without building its object, and returns its target.
 
     Raises:
         UserError: As ``instantiate``, except for what only the constructor knows.
@@ -80,6 +88,7 @@ def check_node(config: DictConfig, key: str, kind: type) -> None:
         raise UserError(f"{nested} must not be there: a node is one constructor call, and {key} is the node")
     target = _class(key, node._target_, kind, trusted(config))
     check_arguments(key, target, {str(name): value for name, value in given.items()})
+    return target
 
 
 @contextmanager

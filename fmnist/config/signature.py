@@ -25,15 +25,30 @@ def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None
     Raises:
         UserError: An argument is unknown, or its value does not match the annotation.
     """
-    parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__)  # type: ignore[misc]
+    hints = parameters(target)
     for name, value in given.items():
-        if name not in parameters:
-            raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, parameters)}")
-        hint = hints.get(name, Any)
+        if name not in hints:
+            raise UserError(f"{target.__name__} takes no {key}.{name}{did_you_mean(name, hints)}")
+        hint = hints[name]
         is_plain = value is None or isinstance(value, bool | int | float | str)
         if is_plain or (_allowed(hint) and not any(map(_accepts_containers, _members(hint)))):
             check_value(f"{key}.{name}", value, hint)
+
+
+def parameters(target: type) -> dict[str, Any]:
+    """Names and type hints of a constructor's parameters; one that takes ``**options`` takes its base class's, too."""
+    found: dict[str, Any] = {}
+    for constructor in (vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)):
+        hints = typing.get_type_hints(constructor)
+        own = inspect.signature(constructor).parameters
+        named = [name for name, parameter in own.items() if parameter.kind not in _VARIADIC]
+        found = {name: hints.get(name, Any) for name in named[1:]} | found  # without self
+        if len(named) == len(own):
+            break
+    return found
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_value(key: str, value: object, hint: Any) -> None:

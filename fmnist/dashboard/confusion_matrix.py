@@ -2,7 +2,6 @@
 
 from fmnist.dashboard import figures
 from fmnist.dashboard.panel import Panel, PanelContext, Stage
-from fmnist.data.files import CLASS_NAMES
 
 
 class ConfusionMatrix(Panel):
@@ -16,4 +15,4 @@ class ConfusionMatrix(Panel):
     def draw(self, context: PanelContext) -> None:
         counts = context.evaluation.confusion_matrix.numpy()
         title = f"{context.subject}: {counts.trace() / counts.sum():.2%} of {counts.sum():,} correct"
-        context.add_figure("confusion_matrix", figures.confusion_matrix(counts, CLASS_NAMES, title=title))
+        context.add_figure("confusion_matrix", figures.confusion_matrix(counts, context.class_names, title=title))

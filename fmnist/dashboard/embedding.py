@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.dashboard.panel import Panel, PanelContext, Stage
-from fmnist.data.files import CLASS_NAMES
 
 
 class Embedding(Panel):
@@ -26,12 +25,12 @@ class Embedding(Panel):
     def draw(self, context: PanelContext) -> None:
         evaluation = context.evaluation
         images = evaluation.images[: self.count]
+        names = context.class_names
         targets, predicted = (classes[: self.count].tolist() for classes in (evaluation.targets, evaluation.predicted))
         context.writer.add_embedding(
             features(context.network, images),
             metadata=[
-                [CLASS_NAMES[t], CLASS_NAMES[p], "right" if t == p else "wrong"]
-                for t, p in zip(targets, predicted, strict=True)
+                [names[t], names[p], "right" if t == p else "wrong"] for t, p in zip(targets, predicted, strict=True)
             ],
             metadata_header=["class", "predicted", "prediction"],
             label_img=images.float() / 255,

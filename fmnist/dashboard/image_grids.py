@@ -7,31 +7,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fmnist.data.pictures import as_image
 from fmnist.training.evaluation import Evaluation
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, title: str, columns: int = 4) -> Figure:
-    """Draws grey images, each with a caption of one or more lines below it.
+    """Draws images, each with a caption of one or more lines below it.
 
     Args:
-        images: [N, H, W].
+        images: uint8 [N, C, H, W].
         captions: One per image.
         title: Title of the figure.
         columns: Images per row.
     """
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    height = 1.5 * images.shape[1] / images.shape[2]
+    height = 1.5 * images.shape[2] / images.shape[3]
     figure, grid = _grid(len(images), columns, height=height, caption=0.1 + 0.18 * lines, title=title)
     for axes, image, caption in zip(grid, images, captions, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(as_image(image), cmap="gray", vmin=0, vmax=255)
         axes.set_xlabel(caption, fontsize=11, labelpad=3, linespacing=1.1)
     return figure
 
 
 def side_by_side(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Joins each image with another one, with a white gap of two pixels: [N, H, W] twice to [N, H, 2 * W + 2]."""
-    gap = np.full((*left.shape[:2], 2), 255, np.uint8)
-    return np.concatenate([left, gap, right], axis=2)
+    """Joins each image with another one, with a white gap of two pixels: twice [N, C, H, W] to [N, C, H, 2 * W + 2]."""
+    gap = np.full((*left.shape[:3], 2), 255, np.uint8)
+    return np.concatenate([left, gap, right], axis=3)
 
 
 def mistakes(
@@ -40,7 +41,7 @@ def mistakes(
     """Draws the most confident mistakes, each with its predicted class, confidence and true class.
 
     Args:
-        evaluation: With images of one channel.
+        evaluation: Of a network on a split.
         class_names: One per class.
         count: Maximum number of images.
         subject: What was evaluated, for the title.
@@ -54,7 +55,7 @@ def mistakes(
         for predicted, confidence, target in zip(*(column[shown].tolist() for column in values), strict=True)
     ]
     title = f"{subject}: the {len(shown)} most confident of {len(positions):,} mistakes"
-    return gallery(evaluation.images[shown, 0].numpy(), captions, title=title, columns=columns)
+    return gallery(evaluation.images[shown].numpy(), captions, title=title, columns=columns)
 
 
 def kernels(weights: NDArray[np.float32], *, title: str) -> Figure:

@@ -1,10 +1,12 @@
 """The most confident mistakes, and the pairs of classes that the network confuses most."""
 
+from collections.abc import Sequence
+
 from tabulate import tabulate
 
 from fmnist.dashboard import image_grids
 from fmnist.dashboard.panel import Panel, PanelContext, Stage
-from fmnist.data.files import CLASS_NAMES
+from fmnist.training.evaluation import Evaluation
 
 
 class Mistakes(Panel):
@@ -22,14 +24,17 @@ class Mistakes(Panel):
         self.count = count
 
     def draw(self, context: PanelContext) -> None:
-        figure = image_grids.mistakes(context.evaluation, CLASS_NAMES, count=self.count, subject=context.subject)
+        figure = image_grids.mistakes(
+            context.evaluation, context.class_names, count=self.count, subject=context.subject
+        )
         context.add_figure("mistakes", figure)
-        table = confused_pairs_table(context.evaluation.confused_pairs()[:10], len(context.evaluation))
+        table = confused_pairs_table(context.evaluation, context.class_names)
         context.writer.add_text(f"{context.split}/confused_pairs", table, context.step)
 
 
-def confused_pairs_table(pairs: list[tuple[int, int, int]], total: int) -> str:
-    """Pairs of ``Evaluation.confused_pairs``, of ``total`` images, as Markdown."""
-    rows = [(CLASS_NAMES[true], CLASS_NAMES[predicted], count) for true, predicted, count in pairs]
+def confused_pairs_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
+    """The ten most frequent confusions, as Markdown."""
+    pairs = evaluation.confused_pairs()[:10]
+    rows = [(class_names[true], class_names[predicted], count) for true, predicted, count in pairs]
     table = tabulate(rows, headers=["is", "taken for", "images"], tablefmt="pipe", disable_numparse=True)
-    return f"Confused most, of {total:,} images:\n\n{table}"
+    return f"Confused most, of {len(evaluation):,} images:\n\n{table}"

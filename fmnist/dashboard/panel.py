@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from fmnist.data.fashion_mnist import FashionMNIST
+from fmnist.data.image_data import ImageDataModule
 from fmnist.training.evaluation import Evaluation
 
 
@@ -41,7 +41,11 @@ class PanelContext:
     step: int
     evaluation: Evaluation
     network: nn.Module
-    data: FashionMNIST
+    data: ImageDataModule
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.data.spec.class_names
 
     @property
     def subject(self) -> str:

@@ -1,7 +1,6 @@
 """Precision, recall and F1 of each class over the epochs."""
 
 from fmnist.dashboard.panel import Panel, PanelContext, Stage, tag
-from fmnist.data.files import CLASS_NAMES
 
 MEASURES = ("precision", "recall", "f1")
 
@@ -18,7 +17,9 @@ class PerClass(Panel):
         self._has_layout = False
 
     def draw(self, context: PanelContext) -> None:
-        tags = {measure: [f"val_per_class/{measure}/{tag(name)}" for name in CLASS_NAMES] for measure in MEASURES}
+        tags = {
+            measure: [f"val_per_class/{measure}/{tag(name)}" for name in context.class_names] for measure in MEASURES
+        }
         if not self._has_layout:
             charts = {measure: ["Multiline", names] for measure, names in tags.items()}
             context.writer.add_custom_scalars({"each class of the validation set": charts})

@@ -1,7 +1,6 @@
 """Precision-recall curves."""
 
 from fmnist.dashboard.panel import Panel, PanelContext, Stage, tag
-from fmnist.data.files import CLASS_NAMES
 
 THRESHOLDS = 127
 
@@ -13,7 +12,7 @@ class PrecisionRecall(Panel):
 
     def draw(self, context: PanelContext) -> None:
         evaluation = context.evaluation
-        for index, name in enumerate(CLASS_NAMES):
+        for index, name in enumerate(context.class_names):
             labels, probabilities = (evaluation.targets == index).numpy(), evaluation.probabilities[:, index].numpy()
             context.writer.add_pr_curve(
                 f"{context.split}/{tag(name)}", labels, probabilities, context.step, num_thresholds=THRESHOLDS

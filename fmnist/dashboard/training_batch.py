@@ -1,10 +1,11 @@
 """A training batch before and after augmentation."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from fmnist.dashboard import image_grids
 from fmnist.dashboard.panel import Panel, PanelContext, Stage
-from fmnist.data.files import CLASS_NAMES
 
 
 class TrainingBatch(Panel):
@@ -23,26 +24,27 @@ class TrainingBatch(Panel):
 
     def draw(self, context: PanelContext) -> None:
         before, after, targets = (part[: self.count].cpu() for part in context.data.first_batch())
-        images = after[:, 0].numpy()
+        images = after.numpy()
         if (before != after).any():
-            images = image_grids.side_by_side(before[:, 0].numpy(), images)
+            images = image_grids.side_by_side(before.numpy(), images)
         title = f"the first {len(targets)} images of the first training batch"
-        figure = image_grids.gallery(images, class_captions(targets), title=title)
+        figure = image_grids.gallery(images, class_captions(targets, context.class_names), title=title)
         context.writer.add_figure("train/batch", figure, context.step)
 
 
-def class_captions(targets: Tensor) -> list[str]:
+def class_captions(targets: Tensor, class_names: Sequence[str]) -> list[str]:
     """The class of each image; for a mixture, its two largest shares on a line each.
 
     Args:
         targets: Labels int64 [B], or shares of the classes [B, num_classes].
+        class_names: One per class.
     """
     if targets.dim() == 1:
-        return [CLASS_NAMES[label] for label in targets.tolist()]
+        return [class_names[label] for label in targets.tolist()]
     shares, classes = targets.topk(2)
     return [
-        CLASS_NAMES[first]
+        class_names[first]
         if share > 0.995
-        else f"{share:.0%} {CLASS_NAMES[first]}\n{second_share:.0%} {CLASS_NAMES[second]}"
+        else f"{share:.0%} {class_names[first]}\n{second_share:.0%} {class_names[second]}"
         for (share, second_share), (first, second) in zip(shares.tolist(), classes.tolist(), strict=True)
     ]

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fmnist.data.batches import Batch, BatchContext
-from fmnist.data.files import TRAIN_SIZE
 from fmnist.data.seeding import Stream, derive_seed
 
 
@@ -41,7 +40,8 @@ class Flip(Augmentation):
     def __call__(self, batch: Batch, context: BatchContext, generator: Generator) -> Batch:
         images, targets = batch
         if self.alternating:
-            mirrored = (_half(context.seed, images.device)[context.indices] + context.epoch) % 2 == 0
+            half = _half(context.seed, context.set_size, images.device)[context.indices]
+            mirrored = (half + context.epoch) % 2 == 0
         else:
             mirrored = torch.rand(len(images), device=images.device, generator=generator) < 0.5
         return torch.where(mirrored[:, None, None, None], images.flip(3), images), targets
@@ -51,16 +51,16 @@ class Shift(Augmentation):
     """Moves each image by a random number of whole pixels: a random crop of the padded image.
 
     Args:
-        pixels: Largest shift in each direction, from 0 to 27.
-        reflect: Pads with the image's reflection at its border; False pads with black, the background of this data set.
+        pixels: Largest shift in each direction, at least 0 and below the size of the images.
+        reflect: Pads with the image's reflection at its border; False pads with black.
 
     Raises:
         ValueError: An argument is out of range.
     """
 
     def __init__(self, *, pixels: int = 2, reflect: bool = False) -> None:
-        if not 0 <= pixels < 28:
-            raise ValueError(f"pixels must be from 0 to 27, got {pixels}")
+        if pixels < 0:
+            raise ValueError(f"pixels must be at least 0, got {pixels}")
         self.pixels = pixels
         self.reflect = reflect
 
@@ -68,6 +68,8 @@ class Shift(Augmentation):
         images, targets = batch
         batch_size, _, height, width = images.shape
         device = images.device
+        if self.pixels >= min(height, width):
+            raise ValueError(f"pixels must be below the size of the images, {min(height, width)}, got {self.pixels}")
         padded = F.pad(images, [self.pixels] * 4, mode="reflect" if self.reflect else "constant")
         # Every window is a view of the padded image; choosing one per image is a single indexing operation.
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, C, S, S, H, W]
@@ -76,7 +78,7 @@ class Shift(Augmentation):
 
 
 @lru_cache(maxsize=1)
-def _half(seed: int, device: torch.device) -> Tensor:
-    """The half of the official training set that each image belongs to, 0 or 1, int64 [60000]; depends on the seed."""
+def _half(seed: int, set_size: int, device: torch.device) -> Tensor:
+    """The half of the training set that each image belongs to, 0 or 1, int64 [set_size]; depends on the seed."""
     generator = torch.Generator().manual_seed(derive_seed(Stream.HALVES, seed))
-    return (torch.randperm(TRAIN_SIZE, generator=generator) % 2).to(device)
+    return (torch.randperm(set_size, generator=generator) % 2).to(device)

@@ -22,12 +22,16 @@ class BatchContext(NamedTuple):
         epoch: Counted from 0.
         number: Number of the batch in its epoch, counted from 0.
         indices: Positions of the samples in the training set, int64 [B].
+        set_size: Samples in the training set, the validation samples included.
+        num_classes: Classes of the data set.
     """
 
     seed: int
     epoch: int
     number: int
     indices: Tensor
+    set_size: int
+    num_classes: int
 
     def generator(self, device: torch.device) -> Generator:
         """A generator on a device, seeded for this batch alone."""
@@ -41,6 +45,8 @@ class SeededBatchSampler(Sampler[BatchContext]):
     Args:
         indices: The samples to draw from, int64 [N].
         batch_size: Samples per batch, a multiple of ``world_size``.
+        set_size: As in ``BatchContext``, as the next.
+        num_classes: See there.
         seed: Seed of the order, at least 0.
         world_size: Number of processes that share each batch. The remainder of a short last batch is left out, so that
             all processes have equally many samples: other ones in each epoch.
@@ -48,10 +54,20 @@ class SeededBatchSampler(Sampler[BatchContext]):
     """
 
     def __init__(
-        self, indices: Tensor, *, batch_size: int, seed: int, world_size: int = 1, reshuffle: bool = True
+        self,
+        indices: Tensor,
+        *,
+        batch_size: int,
+        set_size: int,
+        num_classes: int,
+        seed: int,
+        world_size: int = 1,
+        reshuffle: bool = True,
     ) -> None:
         self.indices = indices
         self.batch_size = batch_size
+        self.set_size = set_size
+        self.num_classes = num_classes
         self.seed = seed
         self.epoch = 0
         self.reshuffle = reshuffle
@@ -72,4 +88,4 @@ class SeededBatchSampler(Sampler[BatchContext]):
         indices = self.indices[order.to(self.indices.device)]
         batches = torch.split(indices[: self.size], self.batch_size)[: len(self)]  # torch splits nothing into one
         for number, batch in enumerate(batches):
-            yield BatchContext(self.seed, self.epoch, number, batch)
+            yield BatchContext(self.seed, self.epoch, number, batch, self.set_size, self.num_classes)

@@ -1,13 +1,11 @@
 """Labelled images in memory, with and without augmentation: a batch is one indexing operation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fmnist.data import files
 from fmnist.data.augmentation import Augmentation
 from fmnist.data.batches import Batch, BatchContext
 from fmnist.data.sharding import Shard
@@ -24,12 +22,6 @@ class ImageDataset(Dataset[Batch]):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images = images
         self.labels = labels
-
-    @classmethod
-    def read(cls, directory: Path, prefix: str) -> "ImageDataset":
-        """Reads one of the two official sets, see ``fmnist.data.files.load``."""
-        arrays = files.load(directory, prefix)
-        return cls(torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels))
 
     def to(self, device: torch.device) -> "ImageDataset":
         """The same images on a device, so that training copies none: Fashion-MNIST takes 55 MB."""

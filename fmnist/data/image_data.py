@@ -1,52 +1,56 @@
-"""The LightningDataModule that owns Fashion-MNIST: fetches, verifies, splits and batches it."""
+"""The LightningDataModule of every data set: splits the images and batches them. A data set supplies the images."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fmnist.config.errors import UserError
-from fmnist.data import download, files
 from fmnist.data.augmentation import Augmentation
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.data.sharding import Shard, shard_for_evaluation
+from fmnist.data.spec import DataSpec
 from fmnist.data.split import stratified_split
 
 log = logging.getLogger(__name__)
 
+Split = Literal["train", "test"]
 
-class FashionMNIST(LightningDataModule):
-    """Fashion-MNIST as batches of raw pixels.
 
-    The official 10,000 test images are the test set. The validation set is a stratified part of the official 60,000
-    training images, drawn once with ``val_seed``.
+class ImageDataModule(LightningDataModule, ABC):
+    """Labelled images as batches of raw pixels. A subclass says what they are (``spec``) and reads them (``read``).
+
+    The test set is read once, after training. The validation set is a stratified part of the training set, drawn once
+    with ``val_seed``.
 
     Args:
-        data_dir: Directory with the four official files, the only place to look; None uses the project's cache and
-            fills it from the first source that has the files (see ``fmnist.data.download``).
         batch_size: Training samples per optimizer step, over all processes.
         eval_batch_size: Samples per validation and test batch, over all processes; affects speed only.
-        val_size: Number of validation images; 0 trains on all 60,000 and skips validation.
+        val_size: Number of validation images; 0 trains on all images and skips validation.
         val_seed: Seed of the split.
         seed: Seed of the order and of the augmentation of the training samples.
         augmentations: Applied to the training batches, in this order.
         reshuffle: Whether to draw a new order for each epoch. False repeats the batches of the first epoch.
 
     Raises:
-        ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
+        ValueError: An argument is out of range.
     """
+
+    spec: DataSpec
+    source: Path  # where the images are
+    train_size: int | None = None  # if it is known before the images are read
 
     def __init__(
         self,
         *,
-        data_dir: str | None = None,
         batch_size: int = 100,
         eval_batch_size: int = 250,
         val_size: int = 5000,
@@ -64,18 +68,11 @@ class FashionMNIST(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not 0 <= val_size < files.TRAIN_SIZE:
+        if self.train_size is not None and not 0 <= val_size < self.train_size:
             raise ValueError(
-                f"val_size must be from 0 to {files.TRAIN_SIZE - 1} of the {files.TRAIN_SIZE} training images, "
+                f"val_size must be from 0 to {self.train_size - 1} of the {self.train_size} training images, "
                 f"got {val_size}"
             )
-        self.directory = download.CACHE if data_dir is None else Path(data_dir).expanduser()
-        if data_dir is not None:
-            try:
-                files.find(self.directory)  # their content is verified when they are read
-            except UserError as error:
-                raise ValueError(f"data_dir: {error}") from error
-        self.data_dir = data_dir
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
@@ -84,27 +81,37 @@ class FashionMNIST(LightningDataModule):
         self.augmentations = augmentations
         self.reshuffle = reshuffle
 
-    def prepare_data(self) -> None:
-        if self.data_dir is None:
-            download.fetch(self.directory)
+    @abstractmethod
+    def read(self, split: Split) -> ImageDataset:
+        """Reads the training or the test set. ``prepare_data`` has been called before, in one process per machine."""
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if stage == "test":
-            self.test_set = ImageDataset.read(self.directory, "t10k").to(device)
+            self.test_set = self.read("test").to(device)
             return
-        self.train_set = ImageDataset.read(self.directory, "train")
+        self.train_set = self.read("train")
         self.train_indices, self.val_indices = stratified_split(
             self.train_set.labels, val_size=self.val_size, seed=self.val_seed
         )
         self.train_set = self.train_set.to(device)
         sizes = len(self.train_indices), len(self.val_indices)
-        log.info("data: %d training and %d validation images from %s", *sizes, self.directory)
+        log.info("data: %d training and %d validation images from %s", *sizes, self.source)
         if remainder := len(self.train_indices) % self._shard.world_size:
             log.info("data: each epoch leaves out %d images, so that all processes have equally many", remainder)
 
+    @cached_property
+    def pixel_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation of each channel of the training images, in pixel values."""
+        images = self.train_set.images[self.train_indices]
+        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double()
+        share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.double)
+        mean = share @ values
+        std = (share @ values**2 - mean**2).sqrt()
+        return mean.tolist(), std.tolist()
+
     def part(self, split: str) -> tuple[ImageDataset, Tensor]:
-        """The official set that contains a split, and the positions of the split's images in it, int64 [N].
+        """The set that contains a split, and the positions of the split's images in it, int64 [N].
 
         Args:
             split: ``train``, ``val`` or ``test``; ``setup`` must have read it.
@@ -130,7 +137,7 @@ class FashionMNIST(LightningDataModule):
         return self.train_set[self._shard.of(self.batch_indices(0, 0))][0], images, targets
 
     def batch_indices(self, epoch: int, batch: int) -> Tensor:
-        """Positions of the images of a training batch in the official training set, int64 [B]; both counted from 0."""
+        """Positions of the images of a training batch in the training set, int64 [B]; both counted from 0."""
         sampler = self._sampler()
         sampler.set_epoch(epoch)
         return next(islice(sampler, batch, None)).indices
@@ -149,6 +156,8 @@ class FashionMNIST(LightningDataModule):
         return SeededBatchSampler(
             indices,
             batch_size=self.batch_size,
+            set_size=len(self.train_set),
+            num_classes=self.spec.num_classes,
             seed=self.seed,
             world_size=self._shard.world_size,
             reshuffle=self.reshuffle,

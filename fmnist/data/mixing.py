@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 from fmnist.data.augmentation import Augmentation
 from fmnist.data.batches import Batch, BatchContext
 from fmnist.data.erasing import rectangles
-from fmnist.data.files import CLASS_NAMES
 from fmnist.data.torch_internals import sample_beta
 
 
@@ -39,7 +38,7 @@ class Mixing(Augmentation):
     def __call__(self, batch: Batch, context: BatchContext, generator: Generator) -> Batch:
         images, targets = batch
         if targets.dim() == 1:
-            targets = F.one_hot(targets, len(CLASS_NAMES)).float()
+            targets = F.one_hot(targets, context.num_classes).float()
         share = sample_beta(self.alpha, len(images), images.device, generator)
         kept = torch.rand(len(images), device=images.device, generator=generator) >= self.probability
         mixed, share = self.mix(images, images.roll(1, 0), share.masked_fill(kept, 1.0), generator)

@@ -44,7 +44,7 @@ def exact(images: Tensor) -> list[list[int]]:
     """Finds groups of images with the same pixels: lists of two or more positions in ascending order.
 
     Args:
-        images: uint8 [N, 1, H, W].
+        images: uint8 [N, C, H, W].
     """
     groups: dict[bytes, list[int]] = {}
     for position, image in enumerate(images.numpy()):
@@ -60,7 +60,7 @@ def near(images: Tensor, *, limit: float) -> list[Pair]:
     18 views) take 0.3 GB of additional memory and about two minutes on one core.
 
     Args:
-        images: uint8 [N, 1, H, W].
+        images: uint8 [N, C, H, W].
         limit: More than 0, less than 1.
 
     Raises:
@@ -82,11 +82,11 @@ def near(images: Tensor, *, limit: float) -> list[Pair]:
 
 
 def _scaled(images: Tensor, view: View) -> Tensor:
-    """Transforms images [N, 1, H, W], adds a margin of one pixel and scales to length 1: float32 [N, pixels]."""
-    pixels = F.pad(images[:, 0].float(), (1, 1, 1, 1))
+    """Transforms images [N, C, H, W], adds a margin of one pixel and scales to length 1: float32 [N, pixels]."""
+    pixels = F.pad(images.float(), (1, 1, 1, 1))
     if view.mirrored:
-        pixels = pixels.flip(2)
-    pixels = pixels.roll((view.down, view.right), (1, 2)).flatten(1)
+        pixels = pixels.flip(3)
+    pixels = pixels.roll((view.down, view.right), (2, 3)).flatten(1)
     lengths: Tensor = pixels.norm(dim=1, keepdim=True)
     return pixels / lengths.clamp(min=1)  # black images stay 0; all others have at least length 1
 

@@ -18,7 +18,7 @@ def draw(images: Tensor, pairs: pd.DataFrame, issues: pd.DataFrame) -> dict[str,
     """Draws all pictures, by file name. A gallery without images is None.
 
     Args:
-        images: uint8 [N, 1, H, W], the training set followed by the test set.
+        images: uint8 [N, C, H, W], the training set followed by the test set.
         pairs: Of ``pairs.find``.
         issues: Of ``label_issues.find``, with the columns ``set`` and ``index``.
     """
@@ -48,7 +48,7 @@ def pair_gallery(images: Tensor, pairs: pd.DataFrame, title: str) -> Figure:
         changes = ", mirrored" * pair["mirrored"] + (", moved" if pair["down"] or pair["right"] else "")
         locations = f"{pair['set']} {pair['index']}\n{pair['other_set']} {pair['other_index']}"
         captions.append(f"{locations}\n{names}\n{pair['distance']:.3f}{changes}")
-    drawn = side_by_side(*(images[pairs[column].tolist(), 0].numpy() for column in ("first", "second")))
+    drawn = side_by_side(*(images[pairs[column].tolist()].numpy() for column in ("first", "second")))
     return gallery(drawn, captions, title=title, columns=min(COLUMNS, max(4, len(drawn))))
 
 
@@ -60,7 +60,7 @@ def label_gallery(images: Tensor, issues: pd.DataFrame, title: str) -> Figure:
         predicted, count = votes.most_common(1)[0]
         label = f"is {issue['label']} {issue['probability']:.1%}"
         captions.append(f"{issue['set']} {issue['index']}\n{label}\n{predicted}: {count} of {len(issue['votes'])}")
-    return gallery(images[issues.index.tolist(), 0].numpy(), captions, title=title, columns=COLUMNS)
+    return gallery(images[issues.index.tolist()].numpy(), captions, title=title, columns=COLUMNS)
 
 
 def distances(pairs: pd.DataFrame) -> Figure:

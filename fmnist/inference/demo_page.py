@@ -13,56 +13,59 @@ from PIL import Image
 from torch import Tensor
 
 from fmnist.config.errors import UserError
-from fmnist.inference.pictures import decode, prepare
+from fmnist.data.pictures import as_image, decode
+from fmnist.data.spec import DataSpec
+from fmnist.inference.pictures import prepare
 
 # Pixels of the page.
 SIDE = 392  # height of a picture: 14 times that of the network's input
 BRUSH = 28  # a line is still two pixels wide in the network's input
 COLUMN = 260  # minimum width: three columns, if the window has room for them
 
-Classify = Callable[[Tensor], list[dict[str, float]]]  # uint8 [B, 1, 28, 28] to class probabilities by name
+Classify = Callable[[Tensor], list[dict[str, float]]]  # uint8 [B, C, H, W] to class probabilities by name
 Outputs = tuple[dict[str, float] | None, Image.Image | None, str]  # probabilities, input of the network, message
 EMPTY: Outputs = None, None, ""
 
 
-def classify_file(classify: Classify, file: dict[str, Any] | None) -> Outputs:
+def classify_file(classify: Classify, spec: DataSpec, file: dict[str, Any] | None) -> Outputs:
     """Classifies an uploaded file, as described by Gradio; None after its removal."""
     if file is None:
         return EMPTY
     name = file["orig_name"] or "the picture"
-    return _classify(classify, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name))
+    return _classify(classify, spec, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name))
 
 
-def classify_drawing(classify: Classify, drawing: dict[str, Image.Image | None] | None) -> Outputs:
+def classify_drawing(classify: Classify, spec: DataSpec, drawing: dict[str, Image.Image | None] | None) -> Outputs:
     """Classifies a drawing, black on white, as described by Gradio's Sketchpad."""
     picture = drawing["composite"] if drawing else None
     if picture is None or picture.getextrema() == (255, 255):  # nothing drawn yet
         return EMPTY
-    return _classify(classify, lambda: picture)
+    return _classify(classify, spec, lambda: picture)
 
 
-def _classify(classify: Classify, read: Callable[[], Image.Image]) -> Outputs:
+def _classify(classify: Classify, spec: DataSpec, read: Callable[[], Image.Image]) -> Outputs:
     try:
-        pixels = prepare(read())
+        pixels = prepare(read(), spec)
     except UserError as error:
         return None, None, html.escape(str(error))
-    (probabilities,) = classify(torch.from_numpy(pixels)[None, None])
-    return probabilities, Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST), ""
+    (probabilities,) = classify(torch.from_numpy(pixels)[None])
+    return probabilities, Image.fromarray(as_image(pixels)).resize((SIDE, SIDE), Image.Resampling.NEAREST), ""
 
 
-def page(classify: Classify, description: str) -> gr.Blocks:
+def page(classify: Classify, spec: DataSpec, description: str) -> gr.Blocks:
     """Builds the page.
 
     Args:
         classify: The network.
+        spec: The data set that it was trained on.
         description: Name of the network, shown below the title.
     """
     blocks = gr.Blocks(title="fmnist", analytics_enabled=False)
     with blocks:
         gr.HTML(
-            "<h1>Which garment is it?</h1>"
-            "<p>A convolutional network, trained on Fashion-MNIST, recognises ten kinds of clothing. "
-            "Drop a picture of one garment, or draw one.</p>"
+            "<h1>What is it?</h1>"
+            f"<p>A network, trained on {html.escape(spec.name)}, tells {spec.num_classes} classes apart. "
+            "Drop a picture, or draw one.</p>"
             f"<p class='network'>{html.escape(description)}</p>",
             elem_id="title",
         )
@@ -96,7 +99,7 @@ def page(classify: Classify, description: str) -> gr.Blocks:
         outputs = [answer, seen, message]
         gr.on(
             [file.change, picture_tab.select],
-            partial(classify_file, classify),
+            partial(classify_file, classify, spec),
             file,
             outputs,
             preprocess=False,  # else Gradio opens the file and, if it cannot, shows its own message
@@ -105,7 +108,7 @@ def page(classify: Classify, description: str) -> gr.Blocks:
         )
         gr.on(
             [drawing.change, drawing_tab.select],
-            partial(classify_drawing, classify),
+            partial(classify_drawing, classify, spec),
             drawing,
             outputs,
             api_visibility="private",

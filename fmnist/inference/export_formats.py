@@ -1,10 +1,10 @@
 """File formats of an exported network: how to write a file, how to read it back, and a check that it predicts the same.
 
-An exported network maps ``images``, raw pixels uint8 [B, 1, 28, 28] for any B, to ``probabilities``, float32 [B, 10].
+An exported network maps ``images``, raw pixels uint8 [B, C, H, W] for any B, to ``probabilities``, float32
+[B, num_classes].
 """
 
 import copy
-import json
 import logging
 from collections.abc import Callable
 from io import BytesIO
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fmnist.config.errors import UserError
-from fmnist.data.files import CLASS_NAMES
 
 OPSET = 18  # the version that torch's exporter targets: no conversion needed
 TOLERANCE = 1e-4  # of a probability; another order of summation makes a difference of about 1e-6
@@ -26,7 +25,7 @@ Exported = Callable[[Tensor], Tensor]  # raw pixels to probabilities
 class Format(NamedTuple):
     file: str
     description: str
-    write: Callable[[ExportedProgram], bytes]
+    write: Callable[[ExportedProgram, str], bytes]
     read: Callable[[bytes], Exported]
 
 
@@ -42,17 +41,18 @@ class Probabilities(nn.Module):
         return logits.float().softmax(dim=1)
 
 
-def capture(network: nn.Module) -> ExportedProgram:
+def capture(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
     """A copy of a network, followed by softmax, as a graph of torch operations.
 
     Args:
         network: From raw pixels to logits, in evaluation mode.
+        shape: Of an image: channels, height, width.
     """
     # In contiguous layout: torch.export.save warns that it may not keep another.
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     program = torch.export.export(
         Probabilities(network).eval(),
-        (torch.zeros(2, 1, 28, 28, dtype=torch.uint8),),
+        (torch.zeros(2, *shape, dtype=torch.uint8),),
         dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
     )
     for node in program.graph.nodes:
@@ -66,7 +66,7 @@ def check(name: str, exported: Exported, images: Tensor, expected: Tensor) -> fl
     Args:
         name: Name of the file, for the message.
         exported: The exported network.
-        images: uint8 [N, 1, 28, 28].
+        images: uint8 [N, C, H, W].
         expected: Probabilities of the original network, float32 [N, num_classes].
 
     Returns:
@@ -86,7 +86,7 @@ def check(name: str, exported: Exported, images: Tensor, expected: Tensor) -> fl
     return difference
 
 
-def write_onnx(program: ExportedProgram) -> bytes:
+def write_onnx(program: ExportedProgram, class_names: str) -> bytes:
     for name in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)  # they log every step
     result = torch.onnx.export(
@@ -99,7 +99,7 @@ def write_onnx(program: ExportedProgram) -> bytes:
         verbose=False,
     )
     assert result is not None
-    result.model.metadata_props["class_names"] = json.dumps(CLASS_NAMES)
+    result.model.metadata_props["class_names"] = class_names
     content: bytes = result.model_proto.SerializeToString()
     return content
 
@@ -111,9 +111,9 @@ def read_onnx(content: bytes) -> Exported:
     return lambda images: torch.from_numpy(session.run(["probabilities"], {"images": images.numpy()})[0])
 
 
-def write_torch(program: ExportedProgram) -> bytes:
+def write_torch(program: ExportedProgram, class_names: str) -> bytes:
     content = BytesIO()
-    torch.export.save(program, content, extra_files={"class_names": json.dumps(CLASS_NAMES)})
+    torch.export.save(program, content, extra_files={"class_names": class_names})
     return content.getvalue()
 
 

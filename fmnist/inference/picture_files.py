@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fmnist.config.errors import UserError
-from fmnist.inference import pictures
+from fmnist.data import pictures
 from fmnist.inference.prediction import printable
 
 

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from fmnist.data.pictures import as_image
+
 MOST_PROBABLE = 3  # classes shown per picture
 LONGEST_NAME = 58  # characters that fit into the figure
 
@@ -29,13 +31,13 @@ class Picture:
 
     Args:
         name: File name or description.
-        original: uint8, [H, W], [H, W, 3] or, with transparency, [H, W, 4]; may be a thumbnail.
-        pixels: Input of the network, uint8 [28, 28].
+        original: uint8 [H, W, 3] or, with transparency, [H, W, 4]; may be a thumbnail. None if it is ``pixels``.
+        pixels: Input of the network, uint8 [C, H, W].
         true_class: None if unknown.
     """
 
     name: str
-    original: NDArray[np.uint8]
+    original: NDArray[np.uint8] | None
     pixels: NDArray[np.uint8]
     true_class: str | None = None
 
@@ -129,8 +131,10 @@ def figure(predictions: Sequence[Prediction]) -> Figure:
     for row, prediction in enumerate(predictions):
         top = HEAD + ROW * row
         text(0.2, top + 0.1, _caption(prediction), fontsize=9.5)
-        _draw_image(axes(0.2, top + 0.22, IMAGE), prediction.picture.original)
-        _draw_image(axes(1.7, top + 0.22, IMAGE), prediction.picture.pixels)
+        pixels = as_image(prediction.picture.pixels)
+        original = prediction.picture.original
+        _draw_image(axes(0.2, top + 0.22, IMAGE), pixels if original is None else original)
+        _draw_image(axes(1.7, top + 0.22, IMAGE), pixels)
         _draw_bars(axes(4.3, top + 0.22, 2.7), prediction.most_probable)
     return result
 

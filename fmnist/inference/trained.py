@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fmnist import build
 from fmnist.config import settings
 from fmnist.config.errors import UserError, one_line
-from fmnist.data.fashion_mnist import FashionMNIST
-from fmnist.data.files import CLASS_NAMES
+from fmnist.data.image_data import ImageDataModule
+from fmnist.data.spec import DataSpec
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory, locate
 from fmnist.training.classifier import Classifier
@@ -26,7 +26,7 @@ Checkpoint = Literal["best", "last"]
 def load(run: str | os.PathLike[str], checkpoint: Checkpoint | None = None, trust: Sequence[str] = ()) -> nn.Module:
     """Loads the trained network of a run, in evaluation mode.
 
-    The network maps raw pixels [B, 1, 28, 28], uint8 or float from 0 to 255, to logits [B, 10]. Its attribute
+    The network maps raw pixels [B, C, H, W], uint8 or float from 0 to 255, to logits [B, num_classes]. Its attribute
     ``class_names`` names the classes. Only weights are read from the checkpoint; one that contains code is rejected.
 
     Args:
@@ -45,23 +45,27 @@ def load(run: str | os.PathLike[str], checkpoint: Checkpoint | None = None, trus
 
 def load_classifier(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> Classifier:
     """Like ``load``, but returns the LightningModule."""
-    try:
-        classifier = build.classifier(configuration(run, checkpoint, trust))
-    except OmegaConfBaseException as error:
-        raise UserError(f"cannot use the configuration of {run.path}: {one_line(error)}") from error
+    config = configuration(run, checkpoint, trust)
     path = run.best_checkpoint if checkpoint == "best" else run.last_checkpoint
-    weights = checkpoint_io.read(path).get("state_dict")
+    content = checkpoint_io.read(path)
+    weights = content.get("state_dict")
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
         raise UserError(f"{path} is not a checkpoint: it holds no weights, or more than weights")
+    try:
+        classifier = build.classifier(config, DataSpec.from_dict(content["data"]))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} does not describe its data set: another version's?") from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"cannot use the configuration of {run.path}: {one_line(error)}") from error
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
         differences = shorten(str(error).partition("\n")[2], 500)
         raise UserError(f"the weights in {path} do not fit the run's network: {differences}") from error
     classifier.eval()
-    classifier.network.class_names = CLASS_NAMES  # type: ignore[assignment]
+    classifier.network.class_names = classifier.data.class_names  # type: ignore[assignment]
     return classifier
 
 
@@ -86,7 +90,7 @@ def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[s
     return config
 
 
-def data(config: DictConfig, split: str, data_dir: Path | None = None) -> FashionMNIST:
+def data(config: DictConfig, split: str, data_dir: Path | None = None) -> ImageDataModule:
     """The data module of a run, after ``setup`` for a split; downloads the data if necessary.
 
     Args:
@@ -115,6 +119,7 @@ def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) 
         return torch.cat([network(batch).float().softmax(dim=1) for batch in torch.split(images, batch_size)])
 
 
-def by_class(network: nn.Module, images: Tensor) -> list[dict[str, float]]:
+def by_class(classifier: Classifier, images: Tensor) -> list[dict[str, float]]:
     """Like ``probabilities``: for each image, the probability of each class by its name."""
-    return [dict(zip(CLASS_NAMES, row, strict=True)) for row in probabilities(network, images).tolist()]
+    rows = probabilities(classifier.network, images).tolist()
+    return [dict(zip(classifier.data.class_names, row, strict=True)) for row in rows]

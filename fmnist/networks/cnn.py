@@ -27,9 +27,7 @@ class CNN(nn.Module):
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if not pixel_std > 0:
-            raise ValueError(f"pixel_std must be above 0, got {pixel_std}")
-        self.normalize = Normalize(mean=pixel_mean, std=pixel_std)
+        self.normalize = Normalize(in_channels, mean=pixel_mean, std=pixel_std)
         self.conv1 = nn.Conv2d(in_channels, 6, kernel_size=5)
         self.conv2 = nn.Conv2d(6, 12, kernel_size=5)
         self.fc1 = nn.Linear(12 * 4 * 4, 120)

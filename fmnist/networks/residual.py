@@ -40,8 +40,8 @@ class ResidualCNN(nn.Module):
     Args:
         in_channels: Channels of the images.
         num_classes: Number of logits.
-        pixel_mean: Subtracted from each pixel; the default is the mean of Fashion-MNIST's 60,000 training images.
-        pixel_std: Divides each pixel, above 0; the default is the standard deviation of the same images.
+        pixel_mean: Subtracted from each pixel; None takes the mean of the training images, see ``Normalize``.
+        pixel_std: Divides each pixel, above 0; None takes the standard deviation of the training images.
         stem_width: Channels of the stem.
         stem_stride: 1, or 2: the stem halves the image and the first block does not. A step then takes 0.8 of the time.
         fixed_stem: Replaces the learned convolution of the stem and its batch normalisation by ``CosineFilters``: a
@@ -60,8 +60,8 @@ class ResidualCNN(nn.Module):
         *,
         in_channels: int = 1,
         num_classes: int = 10,
-        pixel_mean: float = 72.94,
-        pixel_std: float = 90.02,
+        pixel_mean: float | None = None,
+        pixel_std: float | None = None,
         stem_width: int = 16,
         stem_stride: int = 1,
         fixed_stem: bool = False,
@@ -74,8 +74,6 @@ class ResidualCNN(nn.Module):
         for name, (number, least) in minimum.items():
             if number < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
-        if not pixel_std > 0:
-            raise ValueError(f"pixel_std must be above 0, got {pixel_std}")
         if stem_stride not in (1, 2):
             raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
         if fixed_stem and (stem_width % 2 or stem_width > MAX_CHANNELS):
@@ -91,7 +89,7 @@ class ResidualCNN(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         activate = ACTIVATIONS[activation]
-        self.normalize = Normalize(mean=pixel_mean, std=pixel_std)
+        self.normalize = Normalize(in_channels, mean=pixel_mean, std=pixel_std)
         if fixed_stem:
             self.stem = nn.Sequential(CosineFilters(stem_width, stride=stem_stride), activate())
         else:

@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.data.batches import Batch
+from fmnist.data.spec import DataSpec
+from fmnist.networks.normalize import Normalize
 from fmnist.training.loggers import log_now
 from fmnist.training.metrics import EpochMetrics, EvaluationMetrics
 from fmnist.training.optimizer import OptimizerFactory, make_optimizer
@@ -31,7 +33,7 @@ class Classifier(LightningModule):
         network: From raw pixels [B, C, H, W] to logits [B, num_classes].
         optimizer: Makes the optimizer.
         scheduler: Makes the learning-rate schedule, which advances after each optimizer step.
-        num_classes: Number of logits.
+        data: Classes and shape of the images, kept in every checkpoint.
         label_smoothing: Share of each training target that is spread over all classes, at least 0 and below 1
             (https://arxiv.org/abs/1512.00567). Part of ``train/loss`` only.
         compile_mode: Mode of ``torch.compile``, applied when training starts; None runs the network eagerly.
@@ -43,7 +45,7 @@ class Classifier(LightningModule):
         network: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
-        num_classes: int = 10,
+        data: DataSpec,
         label_smoothing: float = 0.0,
         compile_mode: str | None = None,
     ) -> None:
@@ -54,10 +56,11 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.compile_mode = compile_mode
-        self.train_metrics = EpochMetrics(num_classes)
-        self.val_metrics = EvaluationMetrics(num_classes)
-        self.test_metrics = EvaluationMetrics(num_classes)
-        self.example_input_array = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)  # for the graph
+        self.data = data
+        self.train_metrics = EpochMetrics(data.num_classes)
+        self.val_metrics = EvaluationMetrics(data.num_classes)
+        self.test_metrics = EvaluationMetrics(data.num_classes)
+        self.example_input_array = torch.zeros(1, *data.image_shape, dtype=torch.uint8)  # for the graph
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw pixels [B, C, H, W] to logits [B, num_classes]."""
@@ -65,8 +68,16 @@ class Classifier(LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.compile_mode is not None:
+        if stage != "fit":
+            return
+        for layer in self.network.modules():
+            if isinstance(layer, Normalize) and layer.missing:
+                layer.set_missing(*self.trainer.datamodule.pixel_statistics)  # type: ignore[attr-defined]
+        if self.compile_mode is not None:
             self.network.compile(mode=self.compile_mode)  # in place: the names of the weights stay the same
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["data"] = self.data.to_dict()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch

@@ -21,7 +21,7 @@ class Raises(nn.Module):
         raise (NameError if defect else OSError)(f"{reason}\n  of two lines")
 
 
-def build(node: object, *, key: str = "model", kind: type = nn.Module, **arguments: object) -> Any:
+def build(node: object, *, key: str = "model", kind: type = nn.Module, **arguments: Any) -> Any:
     return instantiate(OmegaConf.create({"trust": ["tests"], key: node}), key, kind, **arguments)
 
 

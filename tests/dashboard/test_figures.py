@@ -83,7 +83,7 @@ def test_long_title_fits_and_covers_nothing(length: int) -> None:
 
 
 def grey(*values: int, width: int = 28) -> NDArray[np.uint8]:
-    return np.stack([np.full((28, width), value, np.uint8) for value in values])
+    return np.stack([np.full((1, 28, width), value, np.uint8) for value in values])
 
 
 def test_gallery_shows_each_image_with_its_caption_on_one_scale_of_grey() -> None:
@@ -93,7 +93,7 @@ def test_gallery_shows_each_image_with_its_caption_on_one_scale_of_grey() -> Non
     axes = figure.axes
     assert len(axes) == 8  # two rows of four
     for picture, caption, cell in zip(pictures, captions, axes, strict=False):
-        np.testing.assert_array_equal(cell.images[0].get_array(), picture)
+        np.testing.assert_array_equal(cell.images[0].get_array(), picture[0])
         assert cell.images[0].get_clim() == (0, 255)
         assert cell.get_xlabel() == caption
     assert all(not cell.images for cell in axes[5:])
@@ -113,13 +113,13 @@ def test_gallery_makes_room_for_longer_captions_and_wider_images() -> None:
 
 def test_side_by_side_joins_images_with_a_white_gap() -> None:
     joined = image_grids.side_by_side(grey(10, 10), grey(20, 20))
-    np.testing.assert_array_equal(joined[0, 0], [10] * 28 + [255] * 2 + [20] * 28)
-    assert joined.shape == (2, 28, 58)
+    np.testing.assert_array_equal(joined[0, 0, 0], [10] * 28 + [255] * 2 + [20] * 28)
+    assert joined.shape == (2, 1, 28, 58)
 
 
 def test_mistakes_show_the_most_confident_first() -> None:
     logits = torch.tensor([[0.0, 2.0], [0.0, 9.0], [0.0, 1.0], [3.0, 0.0]])
-    pictures = torch.from_numpy(grey(0, 1, 2, 3))[:, None]
+    pictures = torch.from_numpy(grey(0, 1, 2, 3))
     evaluation = Evaluation(pictures, torch.tensor([0, 1, 0, 1]), logits, torch.arange(4))  # all but the second wrong
     figure = image_grids.mistakes(evaluation, ["Coat", "Bag"], count=2, subject="test set")
     assert len(figure.axes) == 4

@@ -22,6 +22,7 @@ from fmnist.dashboard.per_class import PerClass
 from fmnist.dashboard.precision_recall import PrecisionRecall
 from fmnist.dashboard.texts import hyperparameters
 from fmnist.dashboard.training_batch import TrainingBatch, class_captions
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.networks.cnn import CNN
 from fmnist.networks.residual import ResidualCNN
@@ -41,6 +42,7 @@ def draw(panel: Panel, *, network: nn.Module | None = None, epoch: int | None = 
     """The writer after a panel has been drawn at step 7; its calls are recorded."""
     writer = MagicMock()
     split = "test" if epoch is None else "val"
+    data = data or SimpleNamespace(spec=FashionMNIST.spec)
     panel.draw(PanelContext(writer, split, epoch, 7, EVALUATION, network or CNN(), data))
     return writer
 
@@ -91,7 +93,8 @@ def test_figures_of_an_evaluation_have_titles_with_split_epoch_and_numbers() -> 
 
 
 def test_confused_pairs_are_a_markdown_table() -> None:
-    lines = confused_pairs_table([(6, 0, 120), (2, 4, 7)], 10_000).splitlines()
+    evaluation = MagicMock(confused_pairs=lambda: [(6, 0, 120), (2, 4, 7)], __len__=lambda _: 10_000)
+    lines = confused_pairs_table(evaluation, CLASS_NAMES).splitlines()
     assert lines[0] == "Confused most, of 10,000 images:"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     assert cells[0] == ["is", "taken for", "images"]
@@ -132,7 +135,8 @@ def test_compiled_network_has_the_features_of_the_eager_one() -> None:
 
 def test_training_batch_is_shown_beside_its_originals_if_augmentation_changes_it() -> None:
     for after, width in ((images(5), 28), (images(5).flip(3), 58)):
-        data = SimpleNamespace(first_batch=lambda after=after: (images(5), after, torch.arange(5)))
+        batch = images(5), after, torch.arange(5)
+        data = SimpleNamespace(spec=FashionMNIST.spec, first_batch=lambda batch=batch: batch)
         writer = draw(TrainingBatch(count=4), data=data)
         assert titles(writer) == [("train/batch", "the first 4 images of the first training batch", 7)]
         axes = writer.add_figure.call_args.args[1].axes[3]
@@ -141,11 +145,11 @@ def test_training_batch_is_shown_beside_its_originals_if_augmentation_changes_it
 
 
 def test_captions_of_mixtures_name_the_greater_share_first() -> None:
-    assert class_captions(torch.tensor([9, 0])) == ["Ankle boot", "T-shirt/top"]
+    assert class_captions(torch.tensor([9, 0]), CLASS_NAMES) == ["Ankle boot", "T-shirt/top"]
     targets = torch.zeros(2, 10)
     targets[0, [8, 6]] = torch.tensor([0.7, 0.3])
     targets[1, 8] = 1
-    assert class_captions(targets) == ["70% Bag\n30% Shirt", "Bag"]
+    assert class_captions(targets, CLASS_NAMES) == ["70% Bag\n30% Shirt", "Bag"]
 
 
 def test_hyperparameters_are_numbers_and_class_names(composed: Callable[..., DictConfig]) -> None:

@@ -25,7 +25,10 @@ def draw(sampler: SeededBatchSampler, epoch: int) -> list[Tensor]:
 @settings(max_examples=20)
 @given(seed=seeds, epoch=epochs)
 def test_order_depends_on_seed_and_epoch_only(seed: int, epoch: int) -> None:
-    fresh, used, other = (SeededBatchSampler(torch.arange(100), batch_size=7, seed=seed + i) for i in (0, 0, 1))
+    fresh, used, other = (
+        SeededBatchSampler(torch.arange(100), set_size=100, num_classes=10, batch_size=7, seed=seed + i)
+        for i in (0, 0, 1)
+    )
     next_order = torch.cat(draw(used, epoch + 1))
     torch.rand(5)  # other code may draw random numbers
     order = torch.cat(draw(fresh, epoch))
@@ -35,7 +38,7 @@ def test_order_depends_on_seed_and_epoch_only(seed: int, epoch: int) -> None:
 
 
 def test_set_epoch_counts_until_the_first_batch_is_drawn() -> None:
-    sampler = SeededBatchSampler(torch.arange(100), batch_size=100, seed=0)
+    sampler = SeededBatchSampler(torch.arange(100), set_size=100, num_classes=10, batch_size=100, seed=0)
     early = iter(sampler)  # on resume, Lightning makes the iterator first
     sampler.set_epoch(3)
     batch = next(early)
@@ -45,13 +48,14 @@ def test_set_epoch_counts_until_the_first_batch_is_drawn() -> None:
 
 def test_every_sample_comes_first_equally_often() -> None:
     firsts = torch.zeros(10)
+    sampler = SeededBatchSampler(torch.arange(10), set_size=10, num_classes=10, batch_size=1, seed=0)
     for epoch in range(2_000):
-        firsts[draw(SeededBatchSampler(torch.arange(10), batch_size=1, seed=0), epoch)[0]] += 1
+        firsts[draw(sampler, epoch)[0]] += 1
     assert stats.chisquare(firsts).pvalue > 0.001
 
 
 def test_every_batch_of_every_epoch_has_its_own_generator() -> None:
-    sampler = SeededBatchSampler(torch.arange(100), batch_size=10, seed=0)
+    sampler = SeededBatchSampler(torch.arange(100), set_size=100, num_classes=10, batch_size=10, seed=0)
     seeds = set()
     for epoch in range(5):
         sampler.set_epoch(epoch)
@@ -65,7 +69,9 @@ def test_processes_share_each_training_batch_evenly_and_leave_out_less_than_one_
     size: int, batches: int, world_size: int, seed: int, epoch: int
 ) -> None:
     indices, batch_size = torch.arange(1000, 1000 + size), batches * world_size
-    sampler = SeededBatchSampler(indices, batch_size=batch_size, seed=seed, world_size=world_size)
+    sampler = SeededBatchSampler(
+        indices, set_size=len(indices), num_classes=10, batch_size=batch_size, seed=seed, world_size=world_size
+    )
     drawn = draw(sampler, epoch)
     assert [len(batch) for batch in drawn[:-1]] == [batch_size] * (len(drawn) - 1)  # only the last one may be short
     shards = [[Shard(rank, world_size).of(batch).tolist() for batch in drawn] for rank in range(world_size)]

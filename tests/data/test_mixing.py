@@ -18,7 +18,7 @@ alphas = st.floats(0.05, 20)
 
 
 def mixed(mixing: Mixing, images: Tensor, targets: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    context = BatchContext(seed, 0, 0, torch.arange(len(images)))
+    context = BatchContext(seed, 0, 0, torch.arange(len(images)), len(images), 10)
     after, probabilities = mixing((images, targets), context, context.generator(images.device))
     assert (after.shape, after.dtype) == (images.shape, torch.uint8)
     assert (probabilities.shape, probabilities.dtype) == ((len(images), 10), torch.float32)

@@ -14,7 +14,7 @@ from PIL import Image
 from fmnist import audit, build
 from fmnist.config.errors import UserError
 from fmnist.data.dataset import ImageDataset
-from fmnist.data.download import CACHE
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.data.split import stratified_split
 from fmnist.inference import trained
@@ -36,7 +36,7 @@ def sets(train_set: ImageDataset, test_set: ImageDataset) -> dict[str, ImageData
     test = ImageDataset(test_set.images[:200].clone(), test_set.labels[:200].clone())
     train.images[7], train.labels[7] = test.images[5], (test.labels[5] + 1) % 10
     train.images[9], train.labels[9] = train.images[8].flip(2), train.labels[8]
-    return {"train": train, "t10k": test}
+    return {"train": train, "test": test}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def call(sets: dict[str, ImageDataset], official: Path) -> Callable[..., Audited
     def call(output: Path, **options: Any) -> Audited:
         printed: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ImageDataset, "read", lambda _, prefix: sets[prefix])
+            patch.setattr(FashionMNIST, "read", lambda _, split: sets[split])
             patch.setattr(audit.log, "info", lambda text, *values: printed.append(text % values))
             audit.main(audit.Options(output=output, data_dir=official, **options))
         return Audited(output, "\n".join(printed))
@@ -64,8 +64,8 @@ def runs(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) ->
         config.write_text(config.read_text().replace("val_size: 5000", "val_size: 60"))
     other = RunDirectory(base / "other")
     torch.manual_seed(1)
-    state = build.classifier(trained.configuration(other)).state_dict()
-    torch.save({"state_dict": state}, other.best_checkpoint)
+    classifier = build.classifier(trained.configuration(other))
+    torch.save({"state_dict": classifier.state_dict(), "data": classifier.data.to_dict()}, other.best_checkpoint)
     return str(base / "one"), str(other.path)
 
 
@@ -115,7 +115,7 @@ def test_labels_and_accuracies_match_the_networks_of_the_runs(
     duplicated = found[(found["set"] == "train") & (found["other_set"] == "test")]
     near, searched = ({*duplicated["other_index"][duplicated["distance"] <= limit]} for limit in (0.07, 0.10))
     for run, votes in zip(runs, predicted[:, 300:], strict=True):
-        correct = votes == sets["t10k"].labels.numpy()
+        correct = votes == sets["test"].labels.numpy()
         subsets = correct, np.delete(correct, [*near]), correct[[*near]], np.delete(correct, [*searched])
         assert [run, *(f"{subset.mean():.4f}" for subset in subsets)] in lines
 
@@ -167,7 +167,7 @@ def test_the_official_data_set_has_the_documented_duplicates(tmp_path: Path) -> 
     for line in ("train and test 24 40 0", "within train 66 112 0", "within test 2 4 0"):
         assert line in lines
     assert lines.count("train and test 0 0 0") == 1
-    images = {name: ImageDataset.read(CACHE, file).images for name, file in (("train", "train"), ("test", "t10k"))}
+    images = {name: FashionMNIST().read(name).images for name in ("train", "test")}
     for row in pd.read_csv(tmp_path / "duplicates.csv").head(50).to_dict("records"):
         first, second = (
             np.pad(images[row[f"{other}set"]][row[f"{other}index"], 0].double(), 1) for other in ("", "other_")

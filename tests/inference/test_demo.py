@@ -23,6 +23,7 @@ import fmnist
 from fmnist import demo
 from fmnist.config.errors import UserError
 from fmnist.data.dataset import ImageDataset
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
@@ -99,7 +100,8 @@ def test_outputs_are_probabilities_and_enlarged_pixels(demo_page: Any, tmp_path:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     file = {"path": str(tmp_path / "a.png"), "orig_name": "a.png"}
     drawing = {"composite": Image.open(tmp_path / "a.png")}
-    for found in (demo_page.classify_file(brightness, file), demo_page.classify_drawing(brightness, drawing)):
+    for classify, given in ((demo_page.classify_file, file), (demo_page.classify_drawing, drawing)):
+        found = classify(brightness, FashionMNIST.spec, given)
         assert found[0] == {"Trouser": pytest.approx(pixels.mean() / 255)}
         np.testing.assert_array_equal(found[1], np.kron(pixels, np.ones((14, 14), np.uint8)))
         assert found[2] == ""
@@ -108,22 +110,22 @@ def test_outputs_are_probabilities_and_enlarged_pixels(demo_page: Any, tmp_path:
 def test_message_for_a_bad_file_is_escaped(demo_page: Any, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("rubbish")
     file = {"path": str(tmp_path / "x"), "orig_name": "<b>&x.png"}
-    probabilities, seen, message = demo_page.classify_file(brightness, file)
+    probabilities, seen, message = demo_page.classify_file(brightness, FashionMNIST.spec, file)
     assert (probabilities, seen) == (None, None)
     assert message.startswith("&lt;b&gt;&amp;x.png is not a picture")
     Image.new("RGB", (50, 50), "white").save(tmp_path / "x", format="PNG")
-    assert "shows nothing" in demo_page.classify_file(brightness, {**file, "orig_name": None})[2]
+    assert "shows nothing" in demo_page.classify_file(brightness, FashionMNIST.spec, {**file, "orig_name": None})[2]
 
 
 def test_missing_file_and_empty_canvas_give_no_prediction(demo_page: Any) -> None:
-    assert demo_page.classify_file(brightness, None) == (None, None, "")
+    assert demo_page.classify_file(brightness, FashionMNIST.spec, None) == (None, None, "")
     for drawing in (None, {"composite": None}, {"composite": Image.new("L", (392, 392), 255)}):
-        assert demo_page.classify_drawing(brightness, drawing) == (None, None, "")
+        assert demo_page.classify_drawing(brightness, FashionMNIST.spec, drawing) == (None, None, "")
 
 
 def test_page_names_the_network_and_draws_lines_of_two_pixels_of_its_input(demo_page: Any) -> None:
     async def components() -> Any:  # within an event loop, else Gradio leaves an open one behind
-        return demo_page.page(brightness, "runs/<b>").get_config_file()["components"]
+        return demo_page.page(brightness, FashionMNIST.spec, "runs/<b>").get_config_file()["components"]
 
     given = {part["props"].get("elem_id"): part["props"] for part in asyncio.run(components())}
     assert "runs/&lt;b&gt;" in given["title"]["value"]

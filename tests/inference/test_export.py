@@ -17,6 +17,7 @@ import fmnist
 from fmnist import export
 from fmnist.config.errors import UserError
 from fmnist.data.dataset import ImageDataset
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.data.files import CLASS_NAMES
 from fmnist.inference.export_formats import FORMATS, check
 from fmnist.runs.run_directory import RunDirectory
@@ -45,7 +46,7 @@ def run(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
 def few_images(test_set: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the test set small."""
     few = ImageDataset(test_set.images[:20], test_set.labels[:20])
-    monkeypatch.setattr(ImageDataset, "read", lambda *_: few)
+    monkeypatch.setattr(FashionMNIST, "read", lambda *_: few)
 
 
 def probabilities(run: RunDirectory, images: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from fmnist.config.errors import UserError
 from fmnist.data.dataset import ImageDataset
-from fmnist.inference.pictures import FORMATS, decode, prepare, read, thumbnail
+from fmnist.data.pictures import FORMATS, decode, read, thumbnail
+from fmnist.inference.pictures import isolate
 
 Pixels = NDArray[np.uint8]
 
@@ -55,7 +56,7 @@ def garments(draw: st.DrawFn, most: int = 255) -> tuple[Pixels, int]:
 @given(garments())
 def test_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int]) -> None:
     picture, background = drawn
-    result = prepare(Image.fromarray(picture))
+    result = isolate(Image.fromarray(picture))
     assert result.dtype == np.uint8
     assert result.shape == (28, 28)
     size = np.ptp(np.argwhere(picture != background), axis=0) + 1
@@ -68,7 +69,7 @@ def test_garment_fills_the_longer_side_and_is_centred(drawn: tuple[Pixels, int])
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60))))
 def test_any_picture_with_content_is_converted(pixels: Pixels) -> None:
     assume(int(pixels.max()) - int(pixels.min()) > 26)  # more than 5 % from any background on one side or the other
-    result = prepare(Image.fromarray(pixels))
+    result = isolate(Image.fromarray(pixels))
     assert result.dtype == np.uint8
     assert result.shape == (28, 28)
     assert result.any()
@@ -81,12 +82,12 @@ def test_more_background_changes_nothing(
     picture, background = drawn
     wider = np.pad(picture, margins, constant_values=background)
     assume(wider.shape != (28, 28))
-    np.testing.assert_array_equal(prepare(Image.fromarray(wider)), prepare(Image.fromarray(picture)))
+    np.testing.assert_array_equal(isolate(Image.fromarray(wider)), isolate(Image.fromarray(picture)))
 
 
 @given(garments())
 def test_negative_gives_the_same_result(drawn: tuple[Pixels, int]) -> None:
-    picture, negative = (prepare(Image.fromarray(pixels)).astype(int) for pixels in (drawn[0], 255 - drawn[0]))
+    picture, negative = (isolate(Image.fromarray(pixels)).astype(int) for pixels in (drawn[0], 255 - drawn[0]))
     np.testing.assert_allclose(negative, picture, atol=1)
 
 
@@ -101,7 +102,7 @@ def test_exif_orientation_is_applied(drawn: tuple[Pixels, int], orientation: int
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(stored)).save(file, "PNG", exif=exif)
     turned = decode(io.BytesIO(file.getvalue()), "a picture")
-    np.testing.assert_array_equal(prepare(turned), prepare(Image.fromarray(picture)))
+    np.testing.assert_array_equal(isolate(turned), isolate(Image.fromarray(picture)))
     np.testing.assert_array_equal(thumbnail(turned, 100)[..., 0], picture)
 
 
@@ -111,12 +112,12 @@ def test_transparent_background_counts_as_white(drawn: tuple[Pixels, int], hidde
     opaque = picture != background
     on_white = np.where(opaque, picture, 255).astype(np.uint8)
     cut_out = np.dstack([np.where(opaque, picture, hidden), opaque * 255]).astype(np.uint8)
-    np.testing.assert_array_equal(prepare(Image.fromarray(cut_out)), prepare(Image.fromarray(on_white)))
+    np.testing.assert_array_equal(isolate(Image.fromarray(cut_out)), isolate(Image.fromarray(on_white)))
 
 
 @pytest.mark.parametrize(("level", "shown"), [(220, 35), (221, 221), (250, 250)])
 def test_almost_white_garment_is_put_on_black_instead_of_white(level: int, shown: int) -> None:
-    assert prepare(Image.fromarray(np.dstack([box(level, level), box(255, 0)]))).max() == shown
+    assert isolate(Image.fromarray(np.dstack([box(level, level), box(255, 0)]))).max() == shown
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_almost_white_garment_is_put_on_black_instead_of_white(level: int, shown
     ],
 )
 def test_result_is_light_on_black(level: int, background: int, shown: int) -> None:
-    result = prepare(Image.fromarray(box(level, background)))
+    result = isolate(Image.fromarray(box(level, background)))
     assert np.unique(result).tolist() == [0, shown]
     assert result[:, 14].tolist() == [shown] * 28
 
@@ -140,14 +141,14 @@ def test_background_is_the_median_of_the_corners() -> None:
     picture = np.full((182, 364), 200, np.uint8)
     for rows in (slice(10), slice(-10, None)):
         picture[rows, :9] = picture[rows, -9:] = 20  # more than half of a corner, which is 182 / 14 = 13 pixels wide
-    assert prepare(Image.fromarray(picture)).max() == (200 - 20) * 255 // (255 - 20)
+    assert isolate(Image.fromarray(picture)).max() == (200 - 20) * 255 // (255 - 20)
 
 
 def test_camera_noise_is_not_part_of_the_garment() -> None:
     noise = np.random.default_rng(0).normal(0, 8, (1500, 2000))
     picture = np.full((1500, 2000), 215.0)
     picture[300:1300, 700:1200] = 60
-    result = prepare(Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)))
+    result = isolate(Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)))
     np.testing.assert_array_equal(result > 100, np.pad(np.ones((28, 14), bool), ((0, 0), (7, 7))))
 
 
@@ -155,7 +156,7 @@ def test_camera_noise_is_not_part_of_the_garment() -> None:
 def test_modes_that_no_file_has_give_the_same_result(mode: str) -> None:
     picture = in_mode(mode)
     assert picture.mode == mode
-    np.testing.assert_array_equal(prepare(picture) > 128, prepare(DARK) > 128)
+    np.testing.assert_array_equal(isolate(picture) > 128, isolate(DARK) > 128)
 
 
 @pytest.mark.parametrize(
@@ -169,13 +170,13 @@ def test_16_and_32_bit_modes_give_the_same_result_for_any_white_level(mode: str,
     assert picture.mode == mode
     expected = np.asarray(BLACK).copy()
     expected[20, 20] = 127
-    np.testing.assert_allclose(prepare(picture).astype(int), prepare(Image.fromarray(expected)), atol=1)
+    np.testing.assert_allclose(isolate(picture).astype(int), isolate(Image.fromarray(expected)), atol=1)
 
 
 def test_nan_and_infinity_count_as_black() -> None:
     values = np.pad(np.ones((30, 20), np.float32), 10)
     values[0, :20], values[-1, :20] = np.nan, -np.inf
-    assert np.unique(prepare(Image.fromarray(values))).tolist() == [0, 255]
+    assert np.unique(isolate(Image.fromarray(values))).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize(
@@ -189,24 +190,24 @@ def test_every_format_is_read_under_any_file_name(tmp_path: Path, kind: str, mod
     for mode in modes.split():
         path = tmp_path / f"picture, of=any [kind] {mode}.data"
         in_mode(mode).save(path, kind, quality=95)
-        np.testing.assert_array_equal(prepare(read(path)) > 128, prepare(DARK) > 128, err_msg=mode)
+        np.testing.assert_array_equal(isolate(read(path)) > 128, isolate(DARK) > 128, err_msg=mode)
 
 
 def test_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
     DARK.save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("L", DARK.size)])
-    np.testing.assert_array_equal(prepare(read(tmp_path / "film.gif")) > 128, prepare(DARK) > 128)
+    np.testing.assert_array_equal(isolate(read(tmp_path / "film.gif")) > 128, isolate(DARK) > 128)
 
 
 def test_damaged_exif_data_is_ignored() -> None:
     picture = DARK.copy()
     picture.info["exif"] = b"Exif\0\0nonsense"
-    np.testing.assert_array_equal(prepare(picture), prepare(DARK))
+    np.testing.assert_array_equal(isolate(picture), isolate(DARK))
 
 
 def test_input_picture_is_not_changed() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 700, 4), np.uint8))
     before = picture.tobytes(), picture.size, picture.mode
-    prepare(picture)
+    isolate(picture)
     assert thumbnail(picture, 50).shape == (43, 50, 4)
     assert (picture.tobytes(), picture.size, picture.mode) == before
 
@@ -215,17 +216,17 @@ def test_input_picture_is_not_changed() -> None:
 def test_image_of_the_data_set_and_its_negative_give_the_image(test_set: ImageDataset) -> None:
     images = test_set.images[:1000, 0].numpy()
     for image in images:
-        np.testing.assert_array_equal(prepare(Image.fromarray(image)), image)
-        np.testing.assert_array_equal(prepare(Image.fromarray(255 - image)), image)
+        np.testing.assert_array_equal(isolate(Image.fromarray(image)), image)
+        np.testing.assert_array_equal(isolate(Image.fromarray(255 - image)), image)
     for mode in ("RGB", "RGBA", "LA"):
-        np.testing.assert_array_equal(prepare(Image.fromarray(images[0]).convert(mode)), images[0])
-    np.testing.assert_array_equal(prepare(Image.fromarray(images[0].astype(np.uint16) * 257)), images[0])
+        np.testing.assert_array_equal(isolate(Image.fromarray(images[0]).convert(mode)), images[0])
+    np.testing.assert_array_equal(isolate(Image.fromarray(images[0].astype(np.uint16) * 257)), images[0])
 
 
 def test_picture_of_the_size_of_the_data_set_is_kept_if_a_corner_is_black() -> None:
     for corner, kept in ((3, True), (4, False)):
         picture = np.pad(np.full((20, 10), 200, np.uint8), ((4, 4), (9, 9)), constant_values=corner)
-        assert np.array_equal(prepare(Image.fromarray(picture)), picture) == kept
+        assert np.array_equal(isolate(Image.fromarray(picture)), picture) == kept
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_picture_of_the_size_of_the_data_set_is_kept_if_a_corner_is_black() -> N
 def test_picture_that_shows_nothing_is_rejected(picture: Image.Image) -> None:
     size = f"{picture.width} x {picture.height}"
     with pytest.raises(UserError, match=rf"^the picture \({size}\) shows nothing: it has one colour, or almost$"):
-        prepare(picture)
+        isolate(picture)
 
 
 def test_unreadable_file_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -288,4 +289,4 @@ def test_damaged_file_is_read_or_rejected(kind: str, damage: list[tuple[float, i
     for place, value in damage:
         content[int(place**4 * len(content))] = value  # most of them near the beginning, where it matters
     with suppress(UserError):
-        prepare(decode(io.BytesIO(content[: int(len(content) * kept**0.1)]), "a picture"))
+        isolate(decode(io.BytesIO(content[: int(len(content) * kept**0.1)]), "a picture"))

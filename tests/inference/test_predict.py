@@ -21,9 +21,10 @@ from fmnist.cli import options
 from fmnist.config.errors import UserError
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
+from fmnist.data.pictures import SUFFIXES
 from fmnist.inference import trained
 from fmnist.inference.picture_files import find
-from fmnist.inference.pictures import SUFFIXES, prepare
+from fmnist.inference.pictures import isolate
 from fmnist.inference.prediction import Picture, Prediction, as_table, figure, percent
 from fmnist.predict import Options, main
 from fmnist.runs.run_directory import RunDirectory
@@ -142,8 +143,7 @@ def test_each_bad_picture_gets_a_line_and_the_others_a_prediction(shoe: Path, pr
     [
         ([], "nothing to classify"),
         (["images=*.xyz"], "no file matches *.xyz"),
-        (["images=empty.png"], "empty.png is empty"),  # nothing is loaded or drawn
-        (["index=10000"], "index must be whole numbers from 0 to 9999, got '10000'"),
+        (["index=-1"], "index must be whole numbers of at least 0, got '-1'"),
         (["index=0", "picture=empty.png"], "empty.png exists already"),
         (["index=0", "picture=figure.jpg"], "picture must end in .png"),
         (["index=0"], "no directory nowhere"),
@@ -155,10 +155,14 @@ def test_mistake_ends_with_one_line(tmp_path: Path, predict: Predict, given: lis
     assert list(tmp_path.iterdir()) == [tmp_path / "empty.png"]
 
 
-def test_torch_is_not_imported_before_a_picture_has_been_read() -> None:
+def test_index_must_be_that_of_a_test_image(predict: Predict) -> None:
+    assert "index must be from 0 to 9999, got 10000" in one_line(predict("index=10000"))
+
+
+def test_torch_is_not_imported_before_a_picture_has_been_read(run: RunDirectory) -> None:
     program = (
         "import sys\nfrom fmnist import predict\nfrom fmnist.cli import options\n"
-        "sys.argv[1:] = ['run=x', 'images=nowhere.png']\n"
+        f"sys.argv[1:] = ['run={run.path}', 'images=nowhere.png']\n"
         "try:\n    options.run(predict.main, predict.Options)\nfinally:\n    assert 'torch' not in sys.modules\n"
     )
     assert "No such file" in one_line(run_command("-c", program, cold=True))
@@ -222,7 +226,7 @@ def test_directories_and_patterns_are_searched_and_each_file_is_taken_once(
 
 
 def _prediction(name: str, true_class: str | None = None) -> Prediction:
-    grey = np.full((28, 28), 100, np.uint8)
+    grey = np.full((1, 28, 28), 100, np.uint8)
     probabilities = {"a": 0.1, "b": 0.6, "c": 0.0004, "d": 0.2996}
     return Prediction(Picture(name, np.zeros((50, 90, 4), np.uint8), grey, true_class), probabilities)
 
@@ -286,6 +290,6 @@ def test_predictions_survive_changes_of_the_picture(
     trained_run: RunDirectory, test_set: ImageDataset, disguise: Callable[[Pixels], Image.Image], bound: float
 ) -> None:
     images = test_set.images[:200]
-    disguised = torch.from_numpy(np.stack([prepare(disguise(image)) for image in images[:, 0].numpy()]))
+    disguised = torch.from_numpy(np.stack([isolate(disguise(image)) for image in images[:, 0].numpy()]))
     plain, found = (expected(trained_run, pixels).argmax(dim=1) for pixels in (images, disguised[:, None]))
     assert (plain == found).float().mean().item() >= bound

@@ -70,11 +70,12 @@ def configure(old: str, new: str) -> Callable[[RunDirectory], object]:
         (configure("seed: 0", "seed: x"), r"^cannot read \S+/config.yaml: seed must be a whole number, got 'x'$"),
         (configure("seed: 0", "seed: ${x}"), r"^cannot read \S+/config.yaml: .*'x' not found"),
         (
-            configure("num_classes: 10", "num_classes: ${x}"),
+            configure("pixel_mean: 0.0", "pixel_mean: ${x}"),
             r"^cannot use the configuration of \S+/run: .*'x' not found",
         ),
         (lambda run: run.best_checkpoint.unlink(), r"^no checkpoint \S+/best\.ckpt"),
         (lambda run: run.best_checkpoint.write_bytes(bytes(1000)), "is not a checkpoint, or is damaged"),
+        (save({}), r"best\.ckpt does not describe its data set: another version's\?$"),
         (save(None), r"best\.ckpt is not a checkpoint: it holds no weights, or more than weights$"),
         (save({"network.out.bias": "text"}), "is not a checkpoint: it holds no weights, or more than weights$"),
         (save({1: torch.zeros(1)}), "is not a checkpoint: it holds no weights, or more than weights$"),

@@ -1,5 +1,7 @@
 """The fixed filters, against SciPy's cosine transform and the statistics of the training images."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ import torch.nn.functional as F
 from scipy.fft import dctn
 
 from fmnist.data.dataset import ImageDataset
+from fmnist.networks import residual
 from fmnist.networks.cosine import RESPONSE_RMS, CosineFilters
-from fmnist.networks.residual import ResidualCNN
+
+ResidualCNN = functools.partial(residual.ResidualCNN, pixel_mean=72.94, pixel_std=90.02)
 
 
 @pytest.mark.parametrize("channels", [2, 16, 18])

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from fmnist.config.errors import UserError
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.networks.cnn import CNN
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
@@ -46,7 +47,8 @@ class Network(nn.Module):
 def classifier(scheduler: Any = Constant, **arguments: Any) -> Classifier:
     torch.manual_seed(1)
     optimizer = partial(torch.optim.SGD, lr=0.1)
-    return Classifier(**{"network": Network(), "optimizer": optimizer, "scheduler": scheduler} | arguments)
+    defaults = {"network": Network(), "optimizer": optimizer, "scheduler": scheduler, "data": FashionMNIST.spec}
+    return Classifier(**defaults | arguments)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def loader() -> Loader:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (SIZE, 1, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(10, (SIZE,), generator=generator)
-    sampler = SeededBatchSampler(torch.arange(SIZE), batch_size=BATCH_SIZE, seed=2)
+    sampler = SeededBatchSampler(torch.arange(SIZE), set_size=SIZE, num_classes=10, batch_size=BATCH_SIZE, seed=2)
     return DataLoader(AugmentedDataset(ImageDataset(images, labels)), sampler=sampler, batch_size=None)
 
 

@@ -1,5 +1,6 @@
 """The moving average of the weights: against the formula, and that validation, test and checkpoints have it."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import fmnist
 from fmnist import evaluate
-from fmnist.networks.residual import ResidualCNN
+from fmnist.networks import residual
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.callbacks.ema import EMA
 from fmnist.training.classifier import Classifier
@@ -25,6 +26,7 @@ __all__ = ["loader"]  # a fixture
 
 Weights = dict[str, Tensor]
 DECAY = 0.8
+ResidualCNN = functools.partial(residual.ResidualCNN, pixel_mean=72.94, pixel_std=90.02)
 
 
 def module() -> Classifier:

@@ -106,7 +106,7 @@ def test_batches_are_made_on_the_device_that_holds_the_images() -> None:
     """The meta device stands for a GPU: an index elsewhere would have to be copied to it."""
     device = torch.device("meta")
     dataset = ImageDataset(torch.zeros(100, 1, 28, 28, dtype=torch.uint8), torch.zeros(100).long()).to(device)
-    for batch in SeededBatchSampler(torch.arange(100).to(device), batch_size=30, seed=0):
+    for batch in SeededBatchSampler(torch.arange(100).to(device), set_size=100, num_classes=10, batch_size=30, seed=0):
         images, labels = dataset[batch.indices]
         assert batch.indices.device == images.device == labels.device == device
 

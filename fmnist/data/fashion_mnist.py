@@ -1,0 +1,47 @@
+"""Fashion-MNIST, the default data set."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fmnist.config.errors import UserError
+from fmnist.data import download, files
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.image_data import ImageDataModule, Split
+from fmnist.data.spec import DataSpec
+
+
+class FashionMNIST(ImageDataModule):
+    """The official 60,000 training and 10,000 test images of Fashion-MNIST, verified by their SHA-256.
+
+    Args:
+        data_dir: Directory with the four official files, the only place to look; None uses the project's cache and
+            fills it from the first source that has the files (see ``fmnist.data.download``).
+        options: As for every data set.
+
+    Raises:
+        ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
+    """
+
+    spec = DataSpec("Fashion-MNIST", files.CLASS_NAMES)
+    train_size = files.TRAIN_SIZE
+    pixel_statistics = (72.94,), (90.02,)  # rounded, so that results do not depend on val_size
+
+    def __init__(self, *, data_dir: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.source = download.CACHE if data_dir is None else Path(data_dir).expanduser()
+        if data_dir is not None:
+            try:
+                files.find(self.source)  # their content is verified when they are read
+            except UserError as error:
+                raise ValueError(f"data_dir: {error}") from error
+        self.data_dir = data_dir
+
+    def prepare_data(self) -> None:
+        if self.data_dir is None:
+            download.fetch(self.source)
+
+    def read(self, split: Split) -> ImageDataset:
+        arrays = files.load(self.source, "t10k" if split == "test" else "train")
+        return ImageDataset(torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels))

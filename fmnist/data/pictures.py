@@ -1,0 +1,124 @@
+"""Reads picture files, and makes pictures of any size into images of one size."""
+
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fmnist.config.errors import UserError, one_line
+from fmnist.data.spec import Fit
+
+# Formats and file name suffixes. Pillow knows more formats; some of them start other programs.
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+SUFFIXES = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
+
+# Pillow only warns about pictures from 89 to 179 million pixels: reject them. Its other warnings are harmless.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def read(path: Path) -> Image.Image:
+    """Decodes a picture file; the first frame of an animation.
+
+    Raises:
+        UserError: The file does not exist, is not a regular file or cannot be read, or see ``decode``.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise UserError(f"{path} is {'a directory' if path.is_dir() else 'not a file'}")
+        with path.open("rb") as file:
+            return decode(file, str(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def decode(file: BinaryIO, name: str) -> Image.Image:
+    """Decodes a picture from an open file or from bytes in memory. Messages call it ``name``.
+
+    Raises:
+        UserError: It is empty, not a picture, damaged, or so large that decoding it could exhaust the memory.
+    """
+    if not file.read(1):
+        raise UserError(f"{name} is empty")
+    file.seek(0)
+    try:
+        picture = Image.open(file, formats=list(FORMATS))
+        picture.load()
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is not a picture in a supported format ({', '.join(FORMATS)})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{name} is rejected: it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow raises almost any exception for a damaged file
+        raise UserError(f"{name} is damaged: {one_line(error) or type(error).__name__}") from error
+    return picture
+
+
+def resize(picture: Image.Image, *, size: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+    """Makes a picture square and scales it, as for a data set from a folder of pictures.
+
+    Args:
+        picture: Of any mode and size. Transparent pixels become white.
+        size: Height and width of the result, in pixels.
+        channels: 1 for grey, 3 for colour.
+        fit: ``pad`` keeps the whole picture and fills the shorter side with black; ``crop`` cuts the longer side;
+            ``stretch`` changes the aspect ratio.
+
+    Returns:
+        uint8 [channels, size, size].
+    """
+    if picture.format == "JPEG":  # decodes to a half, a quarter or an eighth of the size: faster
+        picture.draft(None, (2 * size, 2 * size))
+    picture = upright(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if fit == "pad":
+        picture = ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC)
+    elif fit == "crop":
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+    else:
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it: rotated according to its EXIF data, in an 8-bit mode."""
+    with suppress(Exception):  # Pillow raises almost any exception for damaged EXIF data: ignore them
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "LAB":
+        return picture.getchannel("L")
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    # 16 or 32 bits, with an unknown level of white: take the first usual level that no pixel exceeds.
+    values = np.nan_to_num(np.asarray(picture, np.float32)).astype(np.float64)
+    largest = values.max()
+    white = next((usual for usual in (1, 255, 4095, 65535) if usual >= largest), largest)
+    return Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
+
+
+def thumbnail(picture: Image.Image, side: int) -> NDArray[np.uint8]:
+    """A copy of at most ``side`` pixels in height and width: [H, W, 3], or [H, W, 4] with transparency."""
+    small = upright(picture)
+    small = small.convert("RGBA" if small.has_transparency_data else "RGB")
+    small.thumbnail((side, side))
+    return np.asarray(small)
+
+
+def as_image(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels [C, H, W] as [H, W] or [H, W, 3]."""
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)

@@ -1,0 +1,50 @@
+"""What a network and everything after training must know about a data set."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Fit = Literal["pad", "crop", "stretch"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Describes a data set without its images. Kept in each checkpoint, so that a run can be used without its data.
+
+    Args:
+        name: Name of the data set.
+        class_names: One per class, in the order of the labels.
+        channels: 1 for grey, 3 for colour.
+        size: Height and width of the images, in pixels.
+        fit: How a picture becomes square, for a folder of pictures, see ``fmnist.data.pictures.resize``. None for sets
+            like MNIST: one light object on black, see ``fmnist.data.pictures.isolate``.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    channels: int = 1
+    size: int = 28
+    fit: Fit | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.size, self.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return {**asdict(self), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """The reverse; other keys are ignored.
+
+        Raises:
+            KeyError: A key is missing.
+        """
+        own = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**own, "class_names": tuple(own["class_names"])})
