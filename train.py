@@ -47,6 +47,7 @@ def main(config: DictConfig) -> float:
             metrics = fit_and_test(trainer, classifier, data, run, test=config.test)
 
         manifest |= training_cost(trainer)
+        manifest["data"]["sha256"] = data.sha256
         log_results(trainer, texts.hyperparameters(config), metrics)
         run.write_metrics(metrics)
         log.info(summary.format_line(metrics) if in_sweep else summary.format_summary(run, metrics))

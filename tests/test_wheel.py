@@ -31,7 +31,7 @@ def fmnist(installed: Path, official: Path, tmp_path: Path) -> Fmnist:
     """Runs the console script in an empty directory."""
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(installed), "FMNIST_DATA": str(official)}
+        environment = {**os.environ, "PYTHONPATH": str(installed), "FMNIST_DATA": str(official.parents[1])}
         command = [sys.executable, str(installed / "bin/fmnist"), *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 

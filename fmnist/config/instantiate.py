@@ -84,6 +84,8 @@ def check_node(config: DictConfig, key: str, kind: type) -> type:
     assert isinstance(given, dict)
     for name in ("_target_", "_partial_"):
         given.pop(name, None)
+    if missing := sorted(OmegaConf.missing_keys(node)):
+        raise UserError(f"{key}.{missing[0]} is missing: add {key}.{missing[0]}=<value>")
     if nested := next(_targets(given, key), None):
         raise UserError(f"{nested} must not be there: a node is one constructor call, and {key} is the node")
     target = _class(key, node._target_, kind, trusted(config))

@@ -13,11 +13,11 @@ TRAIN_COMMAND = "python train.py" if CHECKOUT else "fmnist train"
 
 
 def data_cache() -> Path:
-    """Directory for downloaded data: FMNIST_DATA, or data/ in a checkout, or the user's cache directory."""
+    """Directory for data sets: FMNIST_DATA, or data/ in a checkout, or the user's cache directory."""
     if directory := os.environ.get("FMNIST_DATA"):
         return Path(directory).expanduser()
     if CHECKOUT:
-        return ROOT / "data/FashionMNIST/raw"
+        return ROOT / "data"
     from platformdirs import user_cache_path
 
-    return user_cache_path("fmnist") / "FashionMNIST/raw"
+    return user_cache_path("fmnist")

@@ -9,7 +9,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fmnist.runs import atomic
 
 log = logging.getLogger(__name__)
 
-CACHE = data_cache()
+CACHE = data_cache() / "FashionMNIST/raw"
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")  # where Debian's and Ubuntu's package puts it
 PACKAGE = "dataset-fashion-mnist"
 NETWORK_TIMEOUT = 20  # seconds without an answer before the download host counts as out of reach
@@ -113,15 +114,22 @@ def _system(_workspace: Path) -> Path:
 def _torchvision(workspace: Path) -> Path:
     from torchvision.datasets import FashionMNIST  # takes seconds to import, and is seldom needed
 
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT)  # torchvision sets none, and would wait for minutes
-    try:
+    with download_errors():
         FashionMNIST(workspace, download=True)
+    return workspace
+
+
+@contextmanager
+def download_errors() -> Iterator[None]:
+    """Limits how long torchvision waits for an answer, minutes otherwise, and turns its errors into a ``UserError``."""
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT)
+    try:
+        yield
     except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(f"failed ({_one_line(error)})") from error
     finally:
         socket.setdefaulttimeout(timeout)
-    return workspace
 
 
 def _debian_package(workspace: Path) -> Path:

@@ -1,5 +1,6 @@
 """The LightningDataModule of every data set: splits the images and batches them. A data set supplies the images."""
 
+import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fmnist.config.errors import UserError
 from fmnist.data.augmentation import Augmentation
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
@@ -34,11 +36,14 @@ class ImageDataModule(LightningDataModule, ABC):
     Args:
         batch_size: Training samples per optimizer step, over all processes.
         eval_batch_size: Samples per validation and test batch, over all processes; affects speed only.
-        val_size: Number of validation images; 0 trains on all images and skips validation.
+        val_size: Number of validation images; below 1, their share of the training set. 0 trains on all images and
+            skips validation.
         val_seed: Seed of the split.
         seed: Seed of the order and of the augmentation of the training samples.
         augmentations: Applied to the training batches, in this order.
         reshuffle: Whether to draw a new order for each epoch. False repeats the batches of the first epoch.
+        class_weights: ``balanced`` weighs the training loss of each image by how rare its class is, so that all classes
+            count alike. None counts all images alike.
 
     Raises:
         ValueError: An argument is out of range.
@@ -53,11 +58,12 @@ class ImageDataModule(LightningDataModule, ABC):
         *,
         batch_size: int = 100,
         eval_batch_size: int = 250,
-        val_size: int = 5000,
+        val_size: float = 5000,
         val_seed: int = 0,
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
         reshuffle: bool = True,
+        class_weights: Literal["balanced"] | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -68,6 +74,8 @@ class ImageDataModule(LightningDataModule, ABC):
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if val_size < 0 or (val_size % 1 and val_size > 1):
+            raise ValueError(f"val_size must be a number of images, or a share from 0 to 1, got {val_size}")
         if self.train_size is not None and not 0 <= val_size < self.train_size:
             raise ValueError(
                 f"val_size must be from 0 to {self.train_size - 1} of the {self.train_size} training images, "
@@ -80,6 +88,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.augmentations = augmentations
         self.reshuffle = reshuffle
+        self.class_weights = class_weights
+        self.sha256: dict[str, str] = {}  # of the sets that have been read
 
     @abstractmethod
     def read(self, split: Split) -> ImageDataset:
@@ -87,24 +97,61 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if stage == "test":
-            self.test_set = self.read("test").to(device)
+        split: Split = "test" if stage == "test" else "train"
+        dataset = self.read(split)
+        self.sha256[split] = self.fingerprint(split, dataset)
+        if split == "test":
+            self.test_set = dataset.to(device)
             return
-        self.train_set = self.read("train")
-        self.train_indices, self.val_indices = stratified_split(
-            self.train_set.labels, val_size=self.val_size, seed=self.val_seed
-        )
-        self.train_set = self.train_set.to(device)
+        self.train_set = dataset
+        try:
+            self.train_indices, self.val_indices = self.split_train()
+        except ValueError as error:
+            raise UserError(f"data.{error}") from error
+        self.train_set = dataset.to(device)
         sizes = len(self.train_indices), len(self.val_indices)
         log.info("data: %d training and %d validation images from %s", *sizes, self.source)
         if remainder := len(self.train_indices) % self._shard.world_size:
             log.info("data: each epoch leaves out %d images, so that all processes have equally many", remainder)
 
+    def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
+        """SHA-256 of the content of a set, by which a resumed run notices other images."""
+        digest = hashlib.sha256(dataset.images.numpy().data)
+        digest.update(dataset.labels.numpy().data)
+        return digest.hexdigest()
+
+    def split_train(self) -> tuple[Tensor, Tensor]:
+        """Indices of the training and the validation images within the training set."""
+        labels = self.train_set.labels
+        size = round(self.val_size * len(labels)) if 0 < self.val_size < 1 else int(self.val_size)
+        return stratified_split(labels, val_size=size, seed=self.val_seed)
+
+    def file_names(self, split: Split) -> list[str] | None:
+        """The file of each image of a set; None if they have none of their own."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_sha256": self.sha256["train"]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["train_sha256"] != self.sha256.get("train", state_dict["train_sha256"]):
+            raise UserError(
+                f"the training images from {self.source} are not those that the run began with: put those back, or "
+                "start a new run"
+            )
+
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the training loss, float32 [num_classes], with a mean of 1 over the images."""
+        if self.class_weights is None:
+            return None
+        counts = self.train_set.labels[self.train_indices].bincount(minlength=self.spec.num_classes)
+        return len(self.train_indices) / (self.spec.num_classes * counts.clamp(min=1)).float()
+
     @cached_property
     def pixel_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of each channel of the training images, in pixel values."""
         images = self.train_set.images[self.train_indices]
-        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double()
+        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double().cpu()
         share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.double)
         mean = share @ values
         std = (share @ values**2 - mean**2).sqrt()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist.config.errors import UserError, one_line
-from fmnist.data.spec import Fit
+from fmnist.data.spec import DataSpec
 
 # Formats and file name suffixes. Pillow knows more formats; some of them start other programs.
 FORMATS = {
@@ -66,34 +66,31 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     return picture
 
 
-def resize(picture: Image.Image, *, size: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+def resize(picture: Image.Image, spec: DataSpec) -> NDArray[np.uint8]:
     """Makes a picture square and scales it, as for a data set from a folder of pictures.
 
     Args:
         picture: Of any mode and size. Transparent pixels become white.
-        size: Height and width of the result, in pixels.
-        channels: 1 for grey, 3 for colour.
-        fit: ``pad`` keeps the whole picture and fills the shorter side with black; ``crop`` cuts the longer side;
-            ``stretch`` changes the aspect ratio.
+        spec: Its ``fit``: ``pad`` keeps the whole picture and fills the shorter side with black; ``crop`` cuts the
+            longer side; ``stretch`` changes the aspect ratio.
 
     Returns:
         uint8 [channels, size, size].
     """
-    if picture.format == "JPEG":  # decodes to a half, a quarter or an eighth of the size: faster
-        picture.draft(None, (2 * size, 2 * size))
+    size = spec.size, spec.size
     picture = upright(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    if fit == "pad":
-        picture = ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC)
-    elif fit == "crop":
-        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+    picture = picture.convert("L" if spec.channels == 1 else "RGB")
+    if spec.fit == "pad":
+        picture = ImageOps.pad(picture, size, Image.Resampling.BICUBIC)
+    elif spec.fit == "crop":
+        picture = ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
     else:
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
     pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if spec.channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -29,7 +29,7 @@ def prepare(picture: Image.Image, spec: DataSpec) -> NDArray[np.uint8]:
         UserError: See ``isolate``.
     """
     if spec.fit is not None:
-        return resize(picture, size=spec.size, channels=spec.channels, fit=spec.fit)
+        return resize(picture, spec)
     return isolate(picture, spec.size)[None]
 
 

@@ -135,7 +135,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
         elif name == "diff":
             result["uncommitted changes"] = ("others", "these") if old and new else (_as_text(old), _as_text(new))
         elif name == "data":
-            result["data set or split"] = ("another", "this one")
+            old, new = old or {}, new or {}
+            if any(old[key] != new[key] for key in old.keys() & new.keys()):  # hashes are known only at the end
+                result["data set or split"] = ("another", "this one")
         else:
             result[name] = (_as_text(old), _as_text(new))
     return result

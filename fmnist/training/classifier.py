@@ -56,6 +56,7 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.compile_mode = compile_mode
+        self.class_weights: Tensor | None = None  # of the data module, when training starts
         self.data = data
         self.train_metrics = EpochMetrics(data.num_classes)
         self.val_metrics = EvaluationMetrics(data.num_classes)
@@ -70,9 +71,11 @@ class Classifier(LightningModule):
     def setup(self, stage: str) -> None:
         if stage != "fit":
             return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         for layer in self.network.modules():
             if isinstance(layer, Normalize) and layer.missing:
-                layer.set_missing(*self.trainer.datamodule.pixel_statistics)  # type: ignore[attr-defined]
+                layer.set_missing(*data.pixel_statistics)
+        self.class_weights = data.loss_weights() if data else None
         if self.compile_mode is not None:
             self.network.compile(mode=self.compile_mode)  # in place: the names of the weights stay the same
 
@@ -82,7 +85,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss = self._training_loss(logits, targets)
         classes = targets if targets.dim() == 1 else targets.argmax(dim=1)  # of mixed images, the largest share
         self.train_metrics.update(loss.detach(), logits.detach(), classes)
         # One call of self.log costs as much as a layer of a small network: log only the steps that are written.
@@ -90,6 +93,14 @@ class Classifier(LightningModule):
         if every > 0 and (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss, on_step=True, on_epoch=False, sync_dist=self.trainer.world_size > 1)
         return loss
+
+    def _training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        weights = self.class_weights.to(logits.device)
+        # Not torch's weighted mean, which divides by the weights of the batch: rare classes would count less again.
+        losses = F.cross_entropy(logits, targets, weights, label_smoothing=self.label_smoothing, reduction="sum")
+        return losses / len(logits)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics)

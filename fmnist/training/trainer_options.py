@@ -112,7 +112,7 @@ def check_processes(config: DictConfig, trainer: Trainer, process: ProcessInfo) 
             f"ensemble={config.ensemble} must not exceed the {images} images of a batch that each of {world_size} "
             "processes gets; use a larger data.batch_size"
         )
-    if 0 < config.data.val_size < world_size:
+    if 1 <= config.data.val_size < world_size:
         raise UserError(
             f"data.val_size={config.data.val_size} must be 0, or at least 1 for each of {world_size} processes"
         )

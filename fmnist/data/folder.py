@@ -1,0 +1,339 @@
+"""A folder of your own pictures, with a sub-folder per class."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from fmnist.config.cores import usable_cores
+from fmnist.config.errors import UserError
+from fmnist.config.paths import data_cache
+from fmnist.data import pictures
+from fmnist.data.dataset import ImageDataset
+from fmnist.data.image_data import ImageDataModule, Split
+from fmnist.data.spec import DataSpec, Fit
+from fmnist.runs import atomic
+
+log = logging.getLogger(__name__)
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SET_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}  # sub-folders
+SHOWN = 5  # names in a message
+
+
+class Entry(NamedTuple):
+    """A picture file, as it was when it was listed."""
+
+    part: str  # train, val or test
+    label: int
+    path: str  # below the folder
+    size: int  # bytes
+    modified: int  # nanoseconds
+
+
+class Folder(ImageDataModule):
+    """Pictures of any size and format, made into images of one size once, and kept in the cache.
+
+    The folder holds a sub-folder per class; or ``train`` and ``test``, and ``val`` if you like, with the classes below.
+    Without ``test``, a part of each class is put aside for the test; it depends on the names of the files and on
+    ``test_seed`` alone. With ``val``, these pictures are the validation set, unless ``val_size`` is 0.
+
+    A run directory gets ``pictures.csv``: the set, index, class and file of every picture.
+
+    Args:
+        data_dir: The folder.
+        image_size: Height and width of the images, in pixels, at least 8.
+        channels: 1 for grey, 3 for colour.
+        fit: How a picture becomes square, see ``fmnist.data.pictures.resize``.
+        test_size: Share of each class to put aside for the test, above 0 and below 1.
+        test_seed: Seed of the choice.
+        options: As for every data set.
+
+    Raises:
+        ValueError: An argument is out of range, or the folder is not one of such folders.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: str,
+        image_size: int = 28,
+        channels: Literal[1, 3] = 1,
+        fit: Fit = "pad",
+        test_size: float = 0.15,
+        test_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if image_size < 8:
+            raise ValueError(f"image_size must be at least 8, got {image_size}")
+        if not 0 < test_size < 1:
+            raise ValueError(f"test_size must be above 0 and below 1, got {test_size}")
+        self.source = Path(data_dir).expanduser()
+        self.test_size = test_size
+        self.test_seed = test_seed
+        try:
+            self.sets = find_sets(self.source)
+            names = class_names(self.sets)
+        except UserError as error:
+            raise ValueError(f"data_dir: {error}") from error
+        resolved = self.source.resolve()
+        self.spec = DataSpec(resolved.name, names, channels, image_size, fit)
+        version = f"{resolved}\n{self.spec}\n{test_size} {test_seed}"
+        self.cache = data_cache() / "folders" / f"{resolved.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
+
+    def prepare_data(self) -> None:
+        """Reads all pictures, unless the cache has them as they are now."""
+        entries = list_pictures(self.sets, self.spec.class_names, self.source)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.cache / ".lock"):
+                index = _read_index(self.cache)
+                if index is None or index["listed"] != [list(entry) for entry in entries]:
+                    index = self._fill(entries)
+        except OSError as error:
+            raise UserError(f"cannot write the data cache {self.cache}: {error.strerror or error}") from error
+        for warning in index["warnings"]:
+            log.warning("data: %s", warning)
+
+    def _fill(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Makes the images and writes them to the cache, the index last."""
+        (self.cache / "index.json").unlink(missing_ok=True)
+        shape = self.spec.image_shape
+        check_memory(len(entries) * int(np.prod(shape)))
+        images, errors = read_pictures([self.source / entry.path for entry in entries], self.spec)
+        readable = [number for number, error in enumerate(errors) if error is None]
+        images, kept = images[readable], [entries[number] for number in readable]
+        warnings = [_some("files are no readable pictures and are left out", [error for error in errors if error])]
+        if TEST not in self.sets:
+            kept = put_aside(kept, self.test_size, self.test_seed)
+        in_test = np.array([entry.part == TEST for entry in kept])
+        warnings += check_classes(kept, self.spec.class_names)
+        warnings.append(find_copies(images, kept))
+        parts, hashes = {}, {}
+        for split, chosen in (("train", ~in_test), ("test", in_test)):
+            parts[split] = [list(entry)[:3] for entry, use in zip(kept, chosen, strict=True) if use]
+            content = io.BytesIO()
+            np.save(content, images[chosen])
+            atomic.write(self.cache / f"{split}.npy", content.getbuffer())
+            hashes[split] = hashlib.sha256(images[chosen].tobytes()).hexdigest()
+        index = {
+            "folder": str(self.source.resolve()),
+            "listed": [list(entry) for entry in entries],
+            "parts": parts,
+            "sha256": hashes,
+            "warnings": [warning for warning in warnings if warning],
+        }
+        atomic.write(self.cache / "index.json", json.dumps(index).encode())
+        return index
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.trainer and self.trainer.is_global_zero and self.trainer.default_root_dir and stage == "fit":
+            self._write_list(Path(self.trainer.default_root_dir) / "pictures.csv")
+
+    def _write_list(self, path: Path) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["set", "index", "class", "file"])
+        in_val = set(self.val_indices.tolist())
+        for split, parts in self._index()["parts"].items():
+            for number, (_, label, file) in enumerate(parts):
+                name = VAL if split == "train" and number in in_val else split
+                writer.writerow([name, number, self.spec.class_names[label], file])
+        atomic.write(path, text.getvalue().encode())
+
+    def read(self, split: Split) -> ImageDataset:
+        index = self._index()
+        try:
+            images = np.load(self.cache / f"{split}.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"cannot read {self.cache / f'{split}.npy'}: {error}; {self._remedy}") from error
+        if hashlib.sha256(images.data).hexdigest() != index["sha256"][split]:
+            raise UserError(f"{self.cache / f'{split}.npy'} is damaged; {self._remedy}")
+        labels = torch.tensor([label for _, label, _ in index["parts"][split]])
+        return ImageDataset(torch.from_numpy(images), labels)
+
+    def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
+        return str(self._index()["sha256"][split])
+
+    def split_train(self) -> tuple[Tensor, Tensor]:
+        in_val = torch.tensor([part == VAL for part, _, _ in self._index()["parts"]["train"]])
+        if VAL in self.sets and self.val_size:
+            return (~in_val).nonzero().flatten(), in_val.nonzero().flatten()
+        return super().split_train()
+
+    def file_names(self, split: Split) -> list[str]:
+        return [file for _, _, file in self._index()["parts"][split]]
+
+    def _index(self) -> dict[str, Any]:
+        index = _read_index(self.cache)
+        if index is None:
+            raise UserError(f"the data cache {self.cache} has disappeared; start again")
+        return index
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.cache}, and the pictures are read again"
+
+
+def find_sets(folder: Path) -> dict[str, Path]:
+    """The directories whose sub-directories are classes, by ``train``, ``val`` and ``test``.
+
+    Raises:
+        UserError: The folder does not exist, or has no sub-directories.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} " + ("is not a directory" if folder.exists() else "does not exist"))
+    below = _subdirectories(folder)
+    if "train" in below and set(below) <= set(SET_NAMES) and _subdirectories(folder / "train"):
+        return {SET_NAMES[name]: folder / name for name in below}
+    if not below:
+        raise UserError(f"{folder} must hold a sub-directory of pictures for each class, and has no sub-directory")
+    return {TRAIN: folder}
+
+
+def class_names(sets: dict[str, Path]) -> tuple[str, ...]:
+    """The names of the classes, sorted.
+
+    Raises:
+        UserError: There is one class alone, or a class that is not in the training set.
+    """
+    names = _subdirectories(sets[TRAIN])
+    if len(names) < 2:
+        raise UserError(f"{sets[TRAIN]} must hold at least two classes, and has {', '.join(names) or 'none'}")
+    for directory in sets.values():
+        if unknown := [name for name in _subdirectories(directory) if name not in names]:
+            raise UserError(f"{directory} has {_listed(unknown)}, and {sets[TRAIN]} has no such class")
+    return tuple(names)
+
+
+def _subdirectories(directory: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot read {directory}: {error.strerror}") from error
+
+
+def list_pictures(sets: dict[str, Path], names: Sequence[str], folder: Path) -> list[Entry]:
+    """All files below the classes, sorted by set and path; hidden ones are left out."""
+    entries = []
+    for part, directory in sets.items():
+        for label, name in enumerate(names):
+            for path in sorted((directory / name).rglob("*")) if (directory / name).is_dir() else ():
+                if path.is_file() and not path.name.startswith("."):
+                    status = path.stat()
+                    entries.append(
+                        Entry(part, label, str(path.relative_to(folder)), status.st_size, status.st_mtime_ns)
+                    )
+    return entries
+
+
+def read_pictures(paths: Sequence[Path], spec: DataSpec) -> tuple[NDArray[np.uint8], list[str | None]]:
+    """Reads pictures on all cores, with a progress bar on a terminal.
+
+    Returns:
+        The images, uint8 [N, C, H, W], and for each what is wrong with it, or None.
+    """
+    images = np.zeros((len(paths), *spec.image_shape), np.uint8)
+
+    def read(number: int) -> str | None:
+        try:
+            images[number] = pictures.resize(pictures.read(paths[number]), spec)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(usable_cores()) as threads:  # Pillow decodes and scales without Python's global lock
+        work = threads.map(read, range(len(paths)))
+        errors = list(tqdm(work, "reading pictures", len(paths), leave=False, disable=None, unit=""))
+    return images, errors
+
+
+def check_memory(needed: int) -> None:
+    """Checks that images of so many bytes fit into the memory, twice: they are copied.
+
+    Raises:
+        UserError: They do not.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return  # not Linux
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    if available is not None and 2 * needed > available:
+        raise UserError(
+            f"the images need {2 * needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free: take a "
+            "smaller data.image_size, or fewer pictures"
+        )
+
+
+def put_aside(entries: Sequence[Entry], share: float, seed: int) -> list[Entry]:
+    """Moves a share of each class to the test set, but not its last picture.
+
+    Which ones follows from the hash of the file's name and the seed, so that adding pictures moves few others.
+    """
+    chosen = set()
+    for label in {entry.label for entry in entries}:
+        paths = [entry.path for entry in entries if entry.label == label]
+        paths.sort(key=lambda path: hashlib.sha256(f"{seed}/{path}".encode()).digest())
+        chosen |= set(paths[: min(round(share * len(paths)) or 1, len(paths) - 1)])
+    return [entry._replace(part=TEST) if entry.path in chosen else entry for entry in entries]
+
+
+def check_classes(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
+    """A warning if the test set lacks classes.
+
+    Raises:
+        UserError: A class has no training picture, or there is no test picture at all.
+    """
+    count = Counter((entry.part == TEST, entry.label) for entry in entries)
+    for is_test, missing in ((False, []), (True, [])):
+        missing += [name for label, name in enumerate(names) if not count[is_test, label]]
+        if missing and not is_test:
+            raise UserError(f"there is no readable training picture of {_listed(missing)}")
+        if len(missing) == len(names):
+            raise UserError("there is no readable test picture")
+    return [f"the test set has no picture of {_listed(missing)}"] if missing else []
+
+
+def find_copies(images: NDArray[np.uint8], entries: Sequence[Entry]) -> str:
+    """A warning if test pictures are also training pictures, after the scaling."""
+    seen = {image.tobytes(): entry.path for image, entry in zip(images, entries, strict=True) if entry.part != TEST}
+    copies = [
+        f"{entry.path} = {seen[image.tobytes()]}"
+        for image, entry in zip(images, entries, strict=True)
+        if entry.part == TEST and image.tobytes() in seen
+    ]
+    return _some("test pictures are also training pictures, which makes the test too easy", copies)
+
+
+def _some(what: str, items: Iterable[str]) -> str:
+    items = list(items)
+    return f"{len(items)} {what}: {_listed(items)}" if items else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _read_index(cache: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((cache / "index.json").read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return None  # damaged: made anew
