@@ -30,7 +30,7 @@ $(READY): requirements.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	@touch $@
 
-setup-extras: $(EXTRAS) ## add what make demo, make audit, sweep=search, ONNX export, Ray and Slurm need
+setup-extras: $(EXTRAS) ## add what make demo, make audit, sweep=search, model=timm, ONNX export, Ray and Slurm need
 
 # Without --no-deps pip would refuse what [tool.uv] in pyproject.toml overrides; the lock file holds all that is needed.
 $(EXTRAS): requirements-extras.lock $(READY)
@@ -103,7 +103,7 @@ audit: setup-extras ## check the lock files for known vulnerabilities with pip-a
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm $(LOCK) --output-file requirements-extras.lock
+	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm --extra timm $(LOCK) --output-file requirements-extras.lock
 	uv pip compile pyproject.toml --extra dev $(LOCK) --constraint requirements-extras.lock --output-file requirements.lock
 
 clean: ## remove the environment and all caches; runs and data stay

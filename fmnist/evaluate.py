@@ -8,7 +8,7 @@ test that ended the training. Results go to evaluation/<checkpoint>-<split>/ in 
 
   metrics.json          mean loss and accuracy
   per_class.csv         precision, recall, F1 and number of images (support) of each class
-  predictions.csv       for each image its index in the official file, true and predicted class, class probabilities
+  predictions.csv       for each image its index in its set, true and predicted class, class probabilities
   confusion_matrix.csv  counts: true classes as rows, predicted classes as columns; also as a picture
   mistakes.png          the most confident mistakes
   calibration.png       reliability diagram: accuracy against confidence
@@ -86,7 +86,7 @@ def evaluate(options: Options) -> Path:
     name = run.path.name if len(run.path.name) <= 40 else f"{run.path.name[:39]}…"  # a sweep's job: all its overrides
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_tables(directory, evaluation, names)
+        write_tables(directory, evaluation, names, data.file_names("test" if options.split == "test" else "train"))
         write_figures(
             directory, evaluation, names, f"{name}, {options.checkpoint} checkpoint, {options.split} set{note}"
         )
@@ -99,7 +99,7 @@ def evaluate(options: Options) -> Path:
     return directory
 
 
-def write_tables(directory: Path, evaluation: "Evaluation", names: list[str]) -> None:
+def write_tables(directory: Path, evaluation: "Evaluation", names: list[str], files: list[str] | None) -> None:
     import pandas as pd
 
     columns = {name: values.numpy() for name, values in evaluation.per_class().items()}
@@ -107,6 +107,8 @@ def write_tables(directory: Path, evaluation: "Evaluation", names: list[str]) ->
     predictions = pd.DataFrame(evaluation.probabilities.numpy(), evaluation.indices.numpy(), names)
     predictions.insert(0, "true", evaluation.targets.numpy())
     predictions.insert(1, "predicted", evaluation.predicted.numpy())
+    if files is not None:
+        predictions.insert(2, "file", [files[index] for index in evaluation.indices.tolist()])
     counts = pd.DataFrame(evaluation.confusion_matrix.numpy(), names, names)
     for file, table, label in (
         ("per_class.csv", per_class, "class"),
@@ -144,6 +146,7 @@ def summary(evaluation: "Evaluation", names: list[str], metrics: dict[str, float
     ]
     lines = [table, "", f"{'confused most':<20} {', '.join(confused) or 'none'}"]
     lines += [f"{name:<20} {value:.4f}" for name, value in metrics.items()]
+    lines.append(f"{'balanced accuracy':<20} {evaluation.balanced_accuracy():.4f}")
     return "\n".join([*lines, f"{'calibration error':<20} {evaluation.calibration().error:.4f}"])
 
 

@@ -6,8 +6,9 @@ group's kind, from a package of the allow-list; a node holds plain values only, 
 Every key is checked against the constructor's signature and every plain value against its annotation before the call.
 """
 
+import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ import hydra
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fmnist.config.errors import UserError
 from fmnist.config.settings import trusted
@@ -53,7 +55,12 @@ def instantiate(
         if name in parameters(target):
             arguments[name] = value
     with report_as_user_error(config, key):
-        return hydra.utils.instantiate(node, _convert_="all", _recursive_=False, **arguments)
+        built = hydra.utils.instantiate(node, _convert_="all", _recursive_=False, **arguments)
+    if inspect.isfunction(target) and not isinstance(built, kind):
+        raise UserError(
+            f"{key}._target_ must return a {kind.__name__}, {node._target_} returned {type(built).__name__}"
+        )
+    return built
 
 
 def instantiate_each(config: DictConfig, group: str, kind: type) -> list[Any]:
@@ -68,7 +75,7 @@ def instantiate_each(config: DictConfig, group: str, kind: type) -> list[Any]:
     return [instantiate(config, f"{group}.{name!s}", kind) for name in nodes]
 
 
-def check_node(config: DictConfig, key: str, kind: type) -> type:
+def check_node(config: DictConfig, key: str, kind: type) -> Callable[..., Any]:
     """Checks a node without building its object, and returns its target.
 
     Raises:
@@ -88,7 +95,7 @@ def check_node(config: DictConfig, key: str, kind: type) -> type:
         raise UserError(f"{key}.{missing[0]} is missing: add {key}.{missing[0]}=<value>")
     if nested := next(_targets(given, key), None):
         raise UserError(f"{nested} must not be there: a node is one constructor call, and {key} is the node")
-    target = _class(key, node._target_, kind, trusted(config))
+    target = _target(key, node._target_, kind, trusted(config))
     check_arguments(key, target, {str(name): value for name, value in given.items()})
     return target
 
@@ -107,15 +114,20 @@ def report_as_user_error(config: DictConfig, key: str) -> Iterator[None]:
         raise UserError(f"{key}.{message}" if names_argument else f"{key}: {message}") from error
 
 
-def _class(key: str, name: object, kind: type, trust: Sequence[str]) -> type:
-    """The class that a node names, imported only if its package is trusted."""
+def _target(key: str, name: object, kind: type, trust: Sequence[str]) -> Callable[..., Any]:
+    """The class that a node names, or the function that builds a network; imported only if its package is trusted."""
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise UserError(f"{key}._target_ must be the full name of a class, got {name!r}")
     _check_package(key, name, trust)
     try:
-        target = hydra.utils.get_object(name)
+        target: Any = hydra.utils.get_object(name)
     except ImportError as error:
         raise UserError(f"{key}._target_ is not a class: {' '.join(str(error).split())}") from error
+    if kind is nn.Module and inspect.isfunction(target):
+        if name.startswith("torchvision.models."):
+            raise UserError(f"{key}._target_ names {name}: write model=torchvision model.name={target.__name__}")
+        if target.__module__.partition(".")[0] in trust:  # torch's own functions read files and run code
+            return target
     if not isinstance(target, type):
         raise UserError(f"{key}._target_ is not a class: {name} is a {type(target).__name__}")
     if kind not in target.__mro__:  # issubclass can be overridden, and is true of every callable for a Protocol

@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from typeguard import TypeCheckError, check_type
@@ -12,14 +12,14 @@ from fmnist.config.errors import UserError
 from fmnist.config.suggestion import did_you_mean
 
 
-def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None:
+def check_arguments(key: str, target: Callable[..., Any], given: Mapping[str, object]) -> None:
     """Checks the arguments of a node against the signature of its class.
 
     Lists and mappings are checked only if the annotation is one that users can type; else the constructor checks them.
 
     Args:
         key: Full name of the node, for messages.
-        target: The class.
+        target: The class, or the function.
         given: The node's arguments.
 
     Raises:
@@ -35,8 +35,14 @@ def check_arguments(key: str, target: type, given: Mapping[str, object]) -> None
             check_value(f"{key}.{name}", value, hint)
 
 
-def parameters(target: type) -> dict[str, Any]:
-    """Names and type hints of a constructor's parameters; one that takes ``**options`` takes its base class's, too."""
+def parameters(target: Callable[..., Any]) -> dict[str, Any]:
+    """Names and type hints of the parameters of a function, or of a class's constructor.
+
+    A constructor that takes ``**options`` takes those of its base class, too.
+    """
+    if not isinstance(target, type):
+        hints = typing.get_type_hints(target)
+        return {name: hints.get(name, Any) for name in inspect.signature(target).parameters}
     found: dict[str, Any] = {}
     for constructor in (vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)):
         hints = typing.get_type_hints(constructor)

@@ -20,27 +20,38 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
         title: Title of the figure.
 
     Returns:
-        A figure of 640 by 640 pixels, readable at half that size, as in TensorBoard. Each cell shows its count and its
-        share of the row. Empty cells stay empty, so that mistakes stand out.
+        A figure of 640 by 640 pixels for up to 12 classes, readable at half that size, as in TensorBoard; larger for
+        more. Each cell shows its count and, if there is room, its share of the row. Empty cells stay empty, so that
+        mistakes stand out.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6.4, 6.4), dpi=100)
-    # Fixed margins for names as long as "T-shirt/top": matplotlib's automatic layout would draw everything twice.
-    axes = figure.add_axes((0.18, 0.165, 0.79, 0.79))
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in class_names]
+    few = len(names) <= 12
+    # Fixed margins, in inches, for the longest name: matplotlib's automatic layout would draw everything twice.
+    margin = 0.5 + 0.066 * max(11, *map(len, names))
+    side = 6.4 if few else margin + 0.28 * len(names) + 0.2
+    figure = Figure(figsize=(side, side), dpi=100)
+    left, below = margin / side, (margin - 0.1) / side
+    axes = figure.add_axes((left, below, 0.97 - left, 0.955 - below))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in zip(*counts.nonzero(), strict=True):
         share = shares[row, column]
         percent = f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
         style: dict[str, Any] = {"ha": "center", "color": "white" if share > 0.5 else "black"}
-        axes.text(column, row - 0.02, f"{counts[row, column]}", va="bottom", fontsize=10.5, **style)
-        axes.text(column, row + 0.04, percent, va="top", fontsize=8.5, **style)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor", fontsize=11)
-    axes.set_yticks(range(len(class_names)), class_names, fontsize=11)
+        if few:
+            axes.text(column, row - 0.02, f"{counts[row, column]}", va="bottom", fontsize=10.5, **style)
+            axes.text(column, row + 0.04, percent, va="top", fontsize=8.5, **style)
+        else:
+            axes.text(column, row, f"{counts[row, column]}", va="center", fontsize=7, **style)
+    size = 11 if few else 9
+    turned: dict[str, Any] = {"rotation": 45} if few else {"rotation": 90, "va": "center"}
+    axes.set_xticks(range(len(names)), names, ha="right", rotation_mode="anchor", fontsize=size, **turned)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set_xlabel("predicted class", fontsize=11)
     axes.set_ylabel("true class", fontsize=11)
     axes.set_title(title, fontsize=_fitting_font_size(title), loc="right")
-    axes.set_xticks(np.arange(len(class_names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(class_names) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     return figure

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from fmnist.networks.cosine import MAX_CHANNELS, CosineFilters
 from fmnist.networks.normalize import Normalize
 
-MAX_BLOCKS = 4  # pooling takes 28 pixels to 14, 7, 3 and 1
-
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU}
 
 
@@ -39,6 +37,7 @@ class ResidualCNN(nn.Module):
 
     Args:
         in_channels: Channels of the images.
+        image_size: Height and width of the images. Each block halves it, and at least one pixel must remain.
         num_classes: Number of logits.
         pixel_mean: Subtracted from each pixel; None takes the mean of the training images, see ``Normalize``.
         pixel_std: Divides each pixel, above 0; None takes the standard deviation of the training images.
@@ -46,7 +45,7 @@ class ResidualCNN(nn.Module):
         stem_stride: 1, or 2: the stem halves the image and the first block does not. A step then takes 0.8 of the time.
         fixed_stem: Replaces the learned convolution of the stem and its batch normalisation by ``CosineFilters``: a
             step takes 0.9 of the time. ``stem_width`` must then be even and at most 18.
-        widths: Channels of each block, for 1 to 4 blocks.
+        widths: Channels of each block.
         activation: ``gelu`` (https://arxiv.org/abs/1606.08415), ``relu``, or ``silu`` (section 2 of the same paper),
             with which a step takes 0.96 of the time.
         dropout: Probability that a feature of the last layer is dropped while training.
@@ -59,6 +58,7 @@ class ResidualCNN(nn.Module):
         self,
         *,
         in_channels: int = 1,
+        image_size: int = 28,
         num_classes: int = 10,
         pixel_mean: float | None = None,
         pixel_std: float | None = None,
@@ -80,8 +80,9 @@ class ResidualCNN(nn.Module):
             raise ValueError(f"stem_width must be even and at most {MAX_CHANNELS} with fixed_stem, got {stem_width}")
         if fixed_stem and in_channels != 1:
             raise ValueError(f"in_channels must be 1 with fixed_stem, got {in_channels}")
-        if not 1 <= len(widths) <= MAX_BLOCKS:
-            raise ValueError(f"widths must name 1 to {MAX_BLOCKS} blocks, as each halves 28 pixels, got {widths}")
+        most = image_size.bit_length() - 1
+        if not 1 <= len(widths) <= most:
+            raise ValueError(f"widths must name 1 to {most} blocks, as each halves {image_size} pixels, got {widths}")
         if not all(type(width) is int and width >= 1 for width in widths):
             raise ValueError(f"widths must be whole numbers of at least 1, got {widths}")
         if activation not in ACTIVATIONS:
@@ -112,9 +113,9 @@ class ResidualCNN(nn.Module):
         self.out = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw pixels [B, in_channels, 28, 28], uint8 or float from 0 to 255, to logits [B, num_classes]."""
-        t = self.stem(self.normalize(images))  # [B, stem_width, 28, 28]
-        t = self.blocks(t)  # [B, widths[-1], 3, 3] after three blocks
+        """Raw pixels [B, C, H, W], uint8 or float from 0 to 255, to logits [B, num_classes]."""
+        t = self.stem(self.normalize(images))  # [B, stem_width, H, W]
+        t = self.blocks(t)  # [B, widths[-1], 3, 3] for 28 pixels and three blocks
         t = t.amax(dim=(2, 3))  # [B, widths[-1]]
         logits: Tensor = self.out(self.dropout(t))  # [B, num_classes]
         return logits

@@ -100,6 +100,11 @@ class Evaluation:
             "support": targets.bincount(minlength=n),
         }
 
+    def balanced_accuracy(self) -> float:
+        """The mean of the recalls of all classes that have images: with rare classes, accuracy says little of them."""
+        values = self.per_class()
+        return values["recall"][values["support"] > 0].mean().item()
+
     def mistakes(self) -> Tensor:
         """Positions of the misclassified images, the most confident first, int64 [M]."""
         wrong = (self.predicted != self.targets).nonzero().flatten()

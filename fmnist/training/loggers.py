@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from torch.utils.tensorboard._pytorch_graph import graph
 
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
@@ -40,10 +41,22 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
     for logger in tensorboards(trainer):
         for name, text in texts.items():
             logger.experiment.add_text(name, text)
+        logger.experiment.file_writer.add_graph(_graph(module.network, module.example_input_array))
+
+
+def _graph(network: Any, images: Any) -> Any:
+    """TensorBoard's graph of a network. The last one is kept: torch never frees the types of a trace, 1 MB a job."""
+    key = f"{type(network)} {network} {tuple(images.shape)}"
+    if key not in _graphs:
+        _graphs.clear()
         with warnings.catch_warnings():
             # Tracing is deprecated, and still the only way to TensorBoard's graph.
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            logger.experiment.add_graph(module.network, module.example_input_array)
+            _graphs[key] = graph(network, images)  # type: ignore[no-untyped-call]
+    return _graphs[key]
+
+
+_graphs: dict[str, Any] = {}
 
 
 def log_now(trainer: Trainer, metrics: Mapping[str, float]) -> None:
