@@ -343,7 +343,7 @@ def check_manifest(run: RunDirectory) -> None:
         if name not in manifest
     ]
     assert not missing
-    assert manifest["data"]["sha256"] == files.SHA256
+    assert manifest["data"]["sha256"]["train"] == files.SHA256["train-images-idx3-ubyte"]
     assert not list(run.path.rglob("*.tmp")), "leftovers"
 
 

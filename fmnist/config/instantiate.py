@@ -91,8 +91,6 @@ def check_node(config: DictConfig, key: str, kind: type) -> Callable[..., Any]:
     assert isinstance(given, dict)
     for name in ("_target_", "_partial_"):
         given.pop(name, None)
-    if missing := sorted(OmegaConf.missing_keys(node)):
-        raise UserError(f"{key}.{missing[0]} is missing: add {key}.{missing[0]}=<value>")
     if nested := next(_targets(given, key), None):
         raise UserError(f"{nested} must not be there: a node is one constructor call, and {key} is the node")
     target = _target(key, node._target_, kind, trusted(config))

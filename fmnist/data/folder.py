@@ -69,7 +69,7 @@ class Folder(ImageDataModule):
     def __init__(
         self,
         *,
-        data_dir: str,
+        data_dir: str | None,
         image_size: int = 28,
         channels: Literal[1, 3] = 1,
         fit: Fit = "pad",
@@ -78,6 +78,8 @@ class Folder(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if data_dir is None:
+            raise ValueError("data_dir must be given: the directory of the pictures")
         if image_size < 8:
             raise ValueError(f"image_size must be at least 8, got {image_size}")
         if not 0 < test_size < 1:
@@ -141,6 +143,7 @@ class Folder(ImageDataModule):
         return index
 
     def setup(self, stage: str) -> None:
+        self.sha256 = dict(self._index()["sha256"])  # of both sets
         super().setup(stage)
         if self.trainer and self.trainer.is_global_zero and self.trainer.default_root_dir and stage == "fit":
             self._write_list(Path(self.trainer.default_root_dir) / "pictures.csv")
@@ -168,7 +171,7 @@ class Folder(ImageDataModule):
         return ImageDataset(torch.from_numpy(images), labels)
 
     def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
-        return str(self._index()["sha256"][split])
+        return self.sha256[split]
 
     def split_train(self) -> tuple[Tensor, Tensor]:
         in_val = torch.tensor([part == VAL for part, _, _ in self._index()["parts"]["train"]])

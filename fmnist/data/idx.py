@@ -32,8 +32,10 @@ class IDX(ImageDataModule):
         ValueError: An argument is out of range, or the directory does not hold the files.
     """
 
-    def __init__(self, *, data_dir: str, **options: Any) -> None:
+    def __init__(self, *, data_dir: str | None, **options: Any) -> None:
         super().__init__(**options)
+        if data_dir is None:
+            raise ValueError("data_dir must be given: the directory of the four files")
         self.source = Path(data_dir).expanduser()
         try:
             self.files = {split: find(self.source, split) for split in ("train", "test")}

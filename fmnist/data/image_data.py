@@ -74,13 +74,13 @@ class ImageDataModule(LightningDataModule, ABC):
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        if val_size < 0 or (val_size % 1 and val_size > 1):
-            raise ValueError(f"val_size must be a number of images, or a share from 0 to 1, got {val_size}")
         if self.train_size is not None and not 0 <= val_size < self.train_size:
             raise ValueError(
                 f"val_size must be from 0 to {self.train_size - 1} of the {self.train_size} training images, "
                 f"got {val_size}"
             )
+        if val_size < 0 or (val_size % 1 and val_size > 1):
+            raise ValueError(f"val_size must be a number of images, or a share from 0 to 1, got {val_size}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
@@ -131,13 +131,14 @@ class ImageDataModule(LightningDataModule, ABC):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"train_sha256": self.sha256["train"]}
+        return {"sha256": dict(self.sha256)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["train_sha256"] != self.sha256.get("train", state_dict["train_sha256"]):
+        before = state_dict["sha256"]
+        if any(before[split] != self.sha256[split] for split in before.keys() & self.sha256.keys()):
             raise UserError(
-                f"the training images from {self.source} are not those that the run began with: put those back, or "
-                "start a new run"
+                f"the images from {self.source} are not those that the run began with: put those back, or start a new "
+                "run"
             )
 
     def loss_weights(self) -> Tensor | None:

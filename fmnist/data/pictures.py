@@ -89,7 +89,7 @@ def resize(picture: Image.Image, spec: DataSpec) -> NDArray[np.uint8]:
         picture = ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
     else:
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    pixels = np.asarray(picture)
+    pixels = np.array(picture)  # a copy, since torch warns of arrays that cannot be written
     return pixels[None] if spec.channels == 1 else pixels.transpose(2, 0, 1)
 
 

@@ -54,7 +54,7 @@ class Torchvision(Adapted):
             options |= {"aux_logits": False, "init_weights": True}
         try:
             network = torchvision.models.get_model(name, weights=None, **options)
-        except RuntimeError as error:  # such as an image size that is no multiple of the patches
+        except (RuntimeError, AssertionError) as error:  # such as an image size that is no multiple of the patches
             raise ValueError(f"name: {name} is not possible for images of {image_size} pixels: {error}") from error
         if in_channels != 3:
             replace_first_convolution(network, in_channels)

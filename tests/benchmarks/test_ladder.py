@@ -84,6 +84,14 @@ def test_documents_match_the_kept_runs() -> None:
         assert path.read_text() == text, f"{path.name} differs from the kept runs: make ladder"
 
 
+def renamed(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A kept configuration with today's keys: what follows from Fashion-MNIST was a setting of the network before."""
+    model = {key: value for key, value in configuration["model"].items() if key not in ("in_channels", "num_classes")}
+    if (model["pixel_mean"], model["pixel_std"]) == (72.94, 90.02):
+        model |= {"pixel_mean": None, "pixel_std": None}
+    return {**configuration, "model": model, "data": {"class_weights": None, **configuration["data"]}}
+
+
 @pytest.mark.parametrize("summary", ladder.measured().values(), ids=lambda summary: summary.recipe[0])
 def test_kept_runs_have_the_configuration_of_their_experiment(
     summary: Summary, composed: Callable[..., DictConfig]
@@ -95,7 +103,7 @@ def test_kept_runs_have_the_configuration_of_their_experiment(
         config.seed = seed
         assert run.seed == seed
         now: Any = OmegaConf.to_container(config, resolve=True)
-        assert run.configuration | ignored == now | ignored
+        assert renamed(run.configuration) | ignored == now | ignored
         assert not run.manifest["dirty"]
 
 

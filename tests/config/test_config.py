@@ -6,6 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -17,6 +18,7 @@ from fmnist.config.settings import GROUPS, SETTINGS
 from fmnist.config.suggestion import keys
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import speed
+from tests.data.test_idx import encode
 from tests.helpers import ROOT
 
 Composed = Callable[..., DictConfig]
@@ -31,14 +33,28 @@ ALONE = [[choice] for group in ("experiment", "sweep") for choice in choices(gro
 TOGETHER = [[choice for choice in row if choice] for row in zip_longest(*map(choices, GROUPS))]
 
 
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The least that data=folder and data=idx need: two classes, and four files."""
+    directory = tmp_path_factory.mktemp("own")
+    for name in ("cat", "dog"):
+        (directory / name).mkdir()
+    for prefix in ("train", "test"):
+        (directory / f"{prefix}-images-idx3-ubyte").write_bytes(encode(np.zeros((2, 28, 28), np.uint8)))
+        (directory / f"{prefix}-labels-idx1-ubyte").write_bytes(encode(np.arange(2, dtype=np.uint8)))
+    return directory
+
+
 @pytest.mark.parametrize("overrides", [*ALONE, *TOGETHER], ids=" ".join)
 def test_every_file_builds_and_every_key_is_read(
-    overrides: list[str], composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], composed: Composed, own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key is read if it is an argument of a constructor or a setting, which ``settings.check`` reads."""
     monkeypatch.setattr(speed, "has_bf16", lambda: True)  # some experiments need it
     if not torch.cuda.is_available() and {"trainer=gpu", "experiment=best_gpu"} & {*overrides}:
         overrides = [*overrides, "trainer.accelerator=auto"]
+    if {"data=folder", "data=idx"} & {*overrides}:
+        overrides = [*overrides, f"data.data_dir={own_data}"]
     constructed: list[str] = []
     instantiate = hydra.utils.instantiate
 

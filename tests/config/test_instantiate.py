@@ -59,6 +59,49 @@ def test_wrong_node_is_rejected_with_its_name(node: object, message: str) -> Non
         build(node)
 
 
+class Base:
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+
+class Derived(Base):
+    def __init__(self, *, size: int, **options: Any) -> None:
+        super().__init__(**options)
+
+
+def network(num_classes: int) -> nn.Module:
+    return nn.Linear(1, num_classes)
+
+
+def no_network() -> int:
+    return 3
+
+
+def test_constructor_with_options_takes_those_of_its_base_class() -> None:
+    node = {"_target_": f"{__name__}.Derived", "size": 1, "seed": 5}
+    assert build(node, kind=Base).seed == 5
+    with pytest.raises(UserError, match=r"^Derived takes no model\.sed; did you mean 'seed'"):
+        build({**node, "sed": 5}, kind=Base)
+    with pytest.raises(UserError, match=r"^model\.seed must be a whole number, got 'x'"):
+        build({**node, "seed": "x"}, kind=Base)
+
+
+def test_trusted_function_builds_a_network_and_gets_the_properties_that_it_names() -> None:
+    offered = {"num_classes": 7, "in_channels": 3}
+    assert build({"_target_": f"{__name__}.network"}, offered=offered).out_features == 7
+    for node, message in (
+        (
+            {"_target_": f"{__name__}.network", "num_classes": 3},
+            r"model\.num_classes cannot be set: .* and is 7",
+        ),
+        ({"_target_": f"{__name__}.no_network"}, r"model\._target_ must return a Module, .*no_network returned int"),
+        ({"_target_": "torch.load"}, r"model\._target_ is not a class: torch\.load is a function"),
+        ({"_target_": "torchvision.models.resnet18"}, r".*write model=torchvision model\.name=resnet18"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            build(node, offered=offered)
+
+
 def test_optimizer_must_be_partial() -> None:
     with pytest.raises(UserError, match=r"^optimizer\._partial_ must be true, got None"):
         build({"_target_": "torch.optim.SGD"}, key="optimizer", kind=Optimizer)

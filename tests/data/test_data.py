@@ -17,6 +17,7 @@ from fmnist.data import download, files
 from fmnist.data.augmentation import Flip
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
+from fmnist.data.image_data import ImageDataModule
 
 pytestmark = pytest.mark.real_data
 
@@ -24,6 +25,14 @@ pytestmark = pytest.mark.real_data
 def drawn(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
+
+
+def test_pixel_statistics_are_those_of_each_channel_of_the_training_images() -> None:
+    images = torch.randint(256, (50, 3, 9, 9), dtype=torch.uint8)
+    data = MagicMock(train_set=ImageDataset(images, torch.zeros(50)), train_indices=torch.arange(40))
+    mean, std = ImageDataModule.pixel_statistics.func(data)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(mean, images[:40].double().mean(dim=(0, 2, 3)))
+    np.testing.assert_allclose(std, images[:40].double().std(dim=(0, 2, 3), correction=0))
 
 
 @pytest.fixture(scope="module")

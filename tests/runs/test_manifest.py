@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config.errors import UserError
 from fmnist.data import files
+from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.runs import manifest, provenance
 from fmnist.runs.manifest import Manifest
 from fmnist.runs.run_directory import RunDirectory
@@ -46,7 +47,9 @@ def test_run_records_source_versions_and_data(trained_run: RunDirectory) -> None
     for package in ("torch", "lightning", "numpy", "hydra-core"):
         assert content["packages"][package] == version(package)
     assert content["gpu"] == [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    assert content["data"] == {"sha256": files.SHA256, "val_size": 5000, "val_seed": 0}
+    stems = {"train": "train", "test": "t10k"}
+    digests = {split: files.SHA256[f"{stem}-images-idx3-ubyte"] for split, stem in stems.items()}
+    assert content["data"] == {**FashionMNIST.spec.to_dict(), "sha256": digests, "val_size": 5000, "val_seed": 0}
     assert content["parameters"] == 32_998
     start, end = (datetime.fromisoformat(content[name]) for name in ("start", "end"))
     assert 0 < content["training_seconds"] < content["seconds"] <= (end - start).total_seconds() + 1

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +21,7 @@ from fmnist.config.errors import UserError
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
+from fmnist.data.image_data import ImageDataModule
 from fmnist.networks.cnn import CNN
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
@@ -124,6 +128,25 @@ def test_loss_of_an_epoch_is_the_mean_over_samples(tmp_path: Path, loader: Loade
     mean = sum(loss * size for loss, size in recorder.batches) / SIZE
     assert fit.callback_metrics["train/loss"].item() == pytest.approx(mean)
     assert module.val_metrics.count == SIZE
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_balanced_weights_make_all_classes_count_alike(mixed: bool) -> None:
+    """Against scikit-learn's weights and a sum written out."""
+    module = classifier(label_smoothing=0.1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 9, 9, 9, 9, 9])
+    data = MagicMock(train_set=ImageDataset(torch.zeros(10, 1, 28, 28), labels), train_indices=torch.arange(10))
+    data.spec, data.class_weights = FashionMNIST.spec, "balanced"
+    weights = ImageDataModule.loss_weights(data)
+    assert weights is not None
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 9]), y=labels.numpy())
+    np.testing.assert_allclose(weights[[0, 1, 9]] * 10 / 3, expected, rtol=1e-6)  # three of ten classes have images
+    module.class_weights = weights
+    logits = torch.randn(10, 10)
+    targets = torch.rand(10, 10).softmax(dim=1) if mixed else F.one_hot(labels, 10).float()
+    smooth = 0.9 * targets + 0.01
+    by_hand = -(smooth * weights * logits.log_softmax(dim=1)).sum() / 10
+    torch.testing.assert_close(module._training_loss(logits, targets if mixed else labels), by_hand)
 
 
 def test_labels_are_smoothed_in_training_only(tmp_path: Path, loader: Loader) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
@@ -174,6 +176,8 @@ def test_network_is_compiled_in_place_when_training_starts(composed: Composed, m
     monkeypatch.setattr(torch.nn.Module, "compile", lambda _self, mode: compiled.append(mode))
     module, eager = build.classifier(composed("compile=reduce-overhead")), build.classifier(composed())
     names = set(module.state_dict())
+    for each in (module, eager):
+        each.trainer = MagicMock(spec=Trainer, datamodule=None)
     module.setup("test")
     eager.setup("fit")
     assert compiled == []
