@@ -130,9 +130,9 @@ def read_pictures(paths: Sequence[Path], spec: DataSpec) -> list[Picture]:
 def read_picture(path: Path, spec: DataSpec, *, with_thumbnail: bool) -> Picture:
     if "," in str(path) and not path.exists():
         raise UserError(f"cannot read {path}: no such file; write several pictures as images=[a.png,b.png]")
-    picture = pictures.read(path)
-    original = pictures.thumbnail(picture, THUMBNAIL) if with_thumbnail else None
+    picture = pictures.read(path, at_least=spec.decoded_size)
     try:
+        original = pictures.thumbnail(pictures.read(path, at_least=THUMBNAIL), THUMBNAIL) if with_thumbnail else None
         return Picture(str(path), original, prepare(picture, spec))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -5,9 +5,11 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +18,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError
 from fmnist.config.paths import data_cache
 from fmnist.data import pictures
@@ -99,6 +99,8 @@ class Folder(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Reads all pictures, unless the cache has them as they are now."""
+        if self.sha256:  # Lightning asks once more before the test
+            return
         entries = list_pictures(self.sets, self.spec.class_names, self.source)
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ class Folder(ImageDataModule):
         (self.cache / "index.json").unlink(missing_ok=True)
         shape = self.spec.image_shape
         check_memory(len(entries) * int(np.prod(shape)))
-        images, errors = read_pictures([self.source / entry.path for entry in entries], self.spec)
+        images, errors = pictures.read_many([self.source / entry.path for entry in entries], self.spec)
         readable = [number for number, error in enumerate(errors) if error is None]
         images, kept = images[readable], [entries[number] for number in readable]
         warnings = [_some("files are no readable pictures and are left out", [error for error in errors if error])]
@@ -143,7 +145,7 @@ class Folder(ImageDataModule):
         return index
 
     def setup(self, stage: str) -> None:
-        self.sha256 = dict(self._index()["sha256"])  # of both sets
+        self.sha256 = dict(self._index["sha256"])  # of both sets
         super().setup(stage)
         if self.trainer and self.trainer.is_global_zero and self.trainer.default_root_dir and stage == "fit":
             self._write_list(Path(self.trainer.default_root_dir) / "pictures.csv")
@@ -153,14 +155,14 @@ class Folder(ImageDataModule):
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["set", "index", "class", "file"])
         in_val = set(self.val_indices.tolist())
-        for split, parts in self._index()["parts"].items():
+        for split, parts in self._index["parts"].items():
             for number, (_, label, file) in enumerate(parts):
                 name = VAL if split == "train" and number in in_val else split
                 writer.writerow([name, number, self.spec.class_names[label], file])
         atomic.write(path, text.getvalue().encode())
 
     def read(self, split: Split) -> ImageDataset:
-        index = self._index()
+        index = self._index
         try:
             images = np.load(self.cache / f"{split}.npy", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -174,14 +176,15 @@ class Folder(ImageDataModule):
         return self.sha256[split]
 
     def split_train(self) -> tuple[Tensor, Tensor]:
-        in_val = torch.tensor([part == VAL for part, _, _ in self._index()["parts"]["train"]])
+        in_val = torch.tensor([part == VAL for part, _, _ in self._index["parts"]["train"]])
         if VAL in self.sets and self.val_size:
             return (~in_val).nonzero().flatten(), in_val.nonzero().flatten()
         return super().split_train()
 
     def file_names(self, split: Split) -> list[str]:
-        return [file for _, _, file in self._index()["parts"][split]]
+        return [file for _, _, file in self._index["parts"][split]]
 
+    @cached_property
     def _index(self) -> dict[str, Any]:
         index = _read_index(self.cache)
         if index is None:
@@ -232,38 +235,27 @@ def _subdirectories(directory: Path) -> list[str]:
 
 
 def list_pictures(sets: dict[str, Path], names: Sequence[str], folder: Path) -> list[Entry]:
-    """All files below the classes, sorted by set and path; hidden ones are left out."""
+    """All files below the classes, sorted by set, class and path; hidden ones are left out."""
     entries = []
     for part, directory in sets.items():
         for label, name in enumerate(names):
-            for path in sorted((directory / name).rglob("*")) if (directory / name).is_dir() else ():
-                if path.is_file() and not path.name.startswith("."):
-                    status = path.stat()
-                    entries.append(
-                        Entry(part, label, str(path.relative_to(folder)), status.st_size, status.st_mtime_ns)
-                    )
+            found = sorted(_files(directory / name), key=lambda file: file.path)
+            for file in found:
+                status, path = file.stat(), file.path.removeprefix(f"{folder}{os.sep}")
+                entries.append(Entry(part, label, path, status.st_size, status.st_mtime_ns))
     return entries
 
 
-def read_pictures(paths: Sequence[Path], spec: DataSpec) -> tuple[NDArray[np.uint8], list[str | None]]:
-    """Reads pictures on all cores, with a progress bar on a terminal.
-
-    Returns:
-        The images, uint8 [N, C, H, W], and for each what is wrong with it, or None.
-    """
-    images = np.zeros((len(paths), *spec.image_shape), np.uint8)
-
-    def read(number: int) -> str | None:
-        try:
-            images[number] = pictures.resize(pictures.read(paths[number]), spec)
-        except UserError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(usable_cores()) as threads:  # Pillow decodes and scales without Python's global lock
-        work = threads.map(read, range(len(paths)))
-        errors = list(tqdm(work, "reading pictures", len(paths), leave=False, disable=None, unit=""))
-    return images, errors
+def _files(directory: Path | str) -> Iterator[os.DirEntry[str]]:
+    """The files below a directory that are not hidden; none if it does not exist."""
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _files(entry.path)
+            elif entry.is_file():
+                yield entry
 
 
 def check_memory(needed: int) -> None:

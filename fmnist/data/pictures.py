@@ -1,6 +1,7 @@
-"""Reads picture files, and makes pictures of any size into images of one size."""
+"""Reads picture files, and makes pictures of any size into images of one size. Imported without torch."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -8,7 +9,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
+from fmnist.config.cores import usable_cores
 from fmnist.config.errors import UserError, one_line
 from fmnist.data.spec import DataSpec
 
@@ -25,13 +28,20 @@ FORMATS = {
 }
 SUFFIXES = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
 
+MANY = 1000  # pictures for which it is worth starting processes
+PART = 50  # pictures that a process reads at a time
+
 # Pillow only warns about pictures from 89 to 179 million pixels: reject them. Its other warnings are harmless.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, *, at_least: int | None = None) -> Image.Image:
     """Decodes a picture file; the first frame of an animation.
+
+    Args:
+        path: The file.
+        at_least: A height and width that suffice: a JPEG decoder then leaves out what it can, which is faster.
 
     Raises:
         UserError: The file does not exist, is not a regular file or cannot be read, or see ``decode``.
@@ -40,13 +50,13 @@ def read(path: Path) -> Image.Image:
         if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
             raise UserError(f"{path} is {'a directory' if path.is_dir() else 'not a file'}")
         with path.open("rb") as file:
-            return decode(file, str(path))
+            return decode(file, str(path), at_least=at_least)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def decode(file: BinaryIO, name: str) -> Image.Image:
-    """Decodes a picture from an open file or from bytes in memory. Messages call it ``name``.
+def decode(file: BinaryIO, name: str, *, at_least: int | None = None) -> Image.Image:
+    """Decodes a picture from an open file or from bytes in memory, which messages call ``name``. See also ``read``.
 
     Raises:
         UserError: It is empty, not a picture, damaged, or so large that decoding it could exhaust the memory.
@@ -56,6 +66,8 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     file.seek(0)
     try:
         picture = Image.open(file, formats=list(FORMATS))
+        if at_least is not None:
+            picture.draft(None, (at_least, at_least))
         picture.load()
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not a picture in a supported format ({', '.join(FORMATS)})") from error
@@ -66,8 +78,50 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     return picture
 
 
+def read_resized(path: Path, spec: DataSpec) -> NDArray[np.uint8]:
+    """Reads a picture as for a data set from a folder of pictures, see ``resize``.
+
+    Raises:
+        UserError: As ``read`` does.
+    """
+    return resize(read(path, at_least=spec.decoded_size), spec)
+
+
+def read_many(paths: Sequence[Path], spec: DataSpec) -> tuple[NDArray[np.uint8], list[str | None]]:
+    """Reads pictures as ``read_resized`` does, on all cores, with a progress bar on a terminal.
+
+    Returns:
+        The images, uint8 [N, C, H, W], and for each what is wrong with it, or None.
+    """
+    from joblib import Parallel, delayed
+
+    images = np.zeros((len(paths), *spec.image_shape), np.uint8)
+    errors: list[str | None] = []
+    # Processes, since threads would wait for each other between the short steps of decoding. A few pictures need none.
+    work = Parallel(usable_cores() if len(paths) >= MANY else 1, return_as="generator", batch_size=1)
+    parts = (paths[start : start + PART] for start in range(0, len(paths), PART))
+    with tqdm(total=len(paths), desc="reading pictures", leave=False, disable=None) as bar:
+        for part in work(delayed(_read_part)(part, spec) for part in parts):
+            for pixels, error in part:
+                if pixels is not None:
+                    images[len(errors)] = pixels
+                errors.append(error)
+            bar.update(len(part))
+    return images, errors
+
+
+def _read_part(paths: Sequence[Path], spec: DataSpec) -> list[tuple[NDArray[np.uint8] | None, str | None]]:
+    read: list[tuple[NDArray[np.uint8] | None, str | None]] = []
+    for path in paths:
+        try:
+            read.append((read_resized(path, spec), None))
+        except UserError as error:
+            read.append((None, str(error)))
+    return read
+
+
 def resize(picture: Image.Image, spec: DataSpec) -> NDArray[np.uint8]:
-    """Makes a picture square and scales it, as for a data set from a folder of pictures.
+    """Makes a picture square and scales it.
 
     Args:
         picture: Of any mode and size. Transparent pixels become white.

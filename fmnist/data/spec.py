@@ -35,6 +35,11 @@ class DataSpec:
         """Channels, height, width."""
         return self.channels, self.size, self.size
 
+    @property
+    def decoded_size(self) -> int | None:
+        """Height and width at which JPEG files are decoded at least, which is faster; None decodes them whole."""
+        return None if self.fit is None else 2 * self.size
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
         return {**asdict(self), "class_names": list(self.class_names)}

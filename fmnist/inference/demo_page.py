@@ -32,7 +32,9 @@ def classify_file(classify: Classify, spec: DataSpec, file: dict[str, Any] | Non
     if file is None:
         return EMPTY
     name = file["orig_name"] or "the picture"
-    return _classify(classify, spec, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name))
+    return _classify(
+        classify, spec, lambda: decode(BytesIO(Path(file["path"]).read_bytes()), name, at_least=spec.decoded_size)
+    )
 
 
 def classify_drawing(classify: Classify, spec: DataSpec, drawing: dict[str, Image.Image | None] | None) -> Outputs:

@@ -29,16 +29,16 @@ def draw(path: Path, seed: int) -> None:
     """A picture of its own, of any size."""
     random = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(random.integers(0, 256, (*random.integers(20, 60, 2), 3), np.uint8)).save(path)
+    Image.fromarray(random.integers(0, 256, (*random.integers(20, 300, 2), 3), np.uint8)).save(path)
 
 
 @pytest.fixture
 def animals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten pictures of each class; the cache is empty."""
+    """Ten pictures of each class, PNG and JPEG; the cache is empty."""
     monkeypatch.setenv("FMNIST_DATA", str(tmp_path / "cache"))
     for label, name in enumerate(CLASSES):
         for number in range(10):
-            draw(tmp_path / f"animals/{name}/{number}.png", 100 * label + number)
+            draw(tmp_path / f"animals/{name}/{number}{'.jpg' if name == 'hen' else '.png'}", 100 * label + number)
     return tmp_path / "animals"
 
 
@@ -80,7 +80,7 @@ def test_every_picture_is_in_one_set_and_every_class_in_all(animals: Path) -> No
     for split, dataset in (("train", data.train_set), ("test", data.test_set)):
         for index, name in enumerate(data.file_names(split)):  # type: ignore[arg-type]
             image, label = dataset[index]
-            np.testing.assert_array_equal(image, pictures.resize(pictures.read(animals / name), data.spec))
+            np.testing.assert_array_equal(image, pictures.read_resized(animals / name, data.spec))
             assert CLASSES[label] == name.split("/")[0]
 
 
@@ -146,7 +146,7 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
     (animals / "train/cat/notes.txt").write_text("rubbish")
     (animals / "train/cat/.hidden.png").write_text("rubbish")
     (animals / "train/dog/broken.png").write_bytes((animals / "train/dog/5.png").read_bytes()[:200])
-    shutil.copy(animals / "train/hen/5.png", animals / "test/hen/same.png")
+    shutil.copy(animals / "train/hen/5.jpg", animals / "test/hen/same.jpg")
     shutil.rmtree(animals / "test/cat")
     for _ in range(2):  # from the cache as well
         caplog.clear()
@@ -156,7 +156,7 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         assert left_out.startswith("data: 2 files are no readable pictures and are left out: ")
         assert all(name in left_out for name in ("notes.txt", "broken.png"))
         assert missing == "data: the test set has no picture of cat"
-        assert copies.endswith("too easy: test/hen/same.png = train/hen/5.png")
+        assert copies.endswith("too easy: test/hen/same.jpg = train/hen/5.jpg")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,22 @@ def test_impossible_folder_is_refused(animals: Path, change: Callable[[Path], ob
 def test_argument_out_of_range_is_named(animals: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
         prepared(animals, **options)
+
+
+def test_many_pictures_are_read_by_several_processes_in_their_order(
+    animals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(animals)
+    monkeypatch.setattr(pictures, "MANY", 1)
+    monkeypatch.setattr(pictures, "PART", 4)
+    monkeypatch.setattr(pictures, "usable_cores", lambda: 2)
+    draw(animals / "cat/11.png", 11)  # read again
+    (animals / "cat/12.png").write_text("rubbish")
+    several = prepared(animals)
+    images = {name: one.train_set.images[index] for index, name in enumerate(one.file_names("train"))}
+    same = [index for index, name in enumerate(several.file_names("train")) if name in images]
+    assert len(same) >= 20
+    assert all(torch.equal(several.train_set.images[i], images[several.file_names("train")[i]]) for i in same)
 
 
 def test_memory_is_checked_before_reading(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,11 +246,11 @@ def test_run_works_without_its_pictures(train: Callable[..., Outcome], animals: 
     kept = animals.rename(tmp_path / "elsewhere")
     network = fmnist.load(run.path)
     assert network.class_names == ("cat", "dog", "hen")
-    row = next(row for row in rows if row["set"] == "test")
+    row = next(row for row in rows if row["set"] == "test" and row["class"] == "hen")
     outcome = run_command(ROOT / "fmnist/predict.py", f"run={run.path}", f"images={kept / row['file']}", "format=json")
     (found,) = json.loads(outcome.out)
     spec = DataSpec.from_dict((run.read_manifest() or {})["data"])
-    pixels = torch.from_numpy(pictures.resize(pictures.read(kept / row["file"]), spec))
+    pixels = torch.from_numpy(pictures.read_resized(kept / row["file"], spec))
     expected = network(pixels[None]).softmax(dim=1)[0].tolist()
     assert list(found["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
     exported = run_command(ROOT / "fmnist/export.py", f"run={run.path}", "format=torch")
