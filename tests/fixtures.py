@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -24,7 +25,7 @@ from fmnist.data.download import CACHE, fetch
 from fmnist.data.fashion_mnist import FashionMNIST
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
-from tests.helpers import ROOT, Outcome, Start, TrainHere, outcome_of, run_command
+from tests.helpers import ROOT, Outcome, Start, TrainHere, encode_idx, outcome_of, run_command
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +84,18 @@ def composed() -> Callable[..., DictConfig]:
             return compose("train", list(overrides))
 
     return compose_with
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The least that data=folder and data=idx need: two classes, and four files."""
+    directory = tmp_path_factory.mktemp("own")
+    for name in ("cat", "dog"):
+        (directory / name).mkdir()
+    for prefix in ("train", "test"):
+        (directory / f"{prefix}-images-idx3-ubyte").write_bytes(encode_idx(np.zeros((2, 28, 28), np.uint8)))
+        (directory / f"{prefix}-labels-idx1-ubyte").write_bytes(encode_idx(np.arange(2, dtype=np.uint8)))
+    return directory
 
 
 @pytest.fixture

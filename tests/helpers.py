@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from tests import fork_server
 
@@ -119,3 +121,12 @@ def one_line(outcome: Outcome) -> str:
     assert outcome.err.startswith("error: "), outcome.err
     assert len(outcome.err.splitlines()) == 1, outcome.err
     return outcome.err
+
+
+IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C}
+
+
+def encode_idx(values: NDArray[Any]) -> bytes:
+    """An IDX file."""
+    head = bytes([0, 0, IDX_CODES[values.dtype.name], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    return head + values.astype(values.dtype.newbyteorder(">")).tobytes()

@@ -15,7 +15,7 @@ from benchmarks import measure
 from fmnist import build
 from fmnist.cli import options
 from fmnist.runs.run_directory import RunDirectory
-from tests.helpers import ROOT
+from tests.helpers import ROOT, TINY, TrainHere
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_of_the_documents_works(
-    command: list[str], composed: Callable[..., DictConfig], tmp_path: Path
+    command: list[str], composed: Callable[..., DictConfig], own_data: Path, tmp_path: Path
 ) -> None:
     """The targets exist; the overrides compose and build. That they train is shown by the tests of whole runs."""
     program, *arguments = command
@@ -57,9 +57,25 @@ def test_every_command_of_the_documents_works(
         if "-m" in command or any(override.startswith("sweep=") for override in overrides):
             overrides = [re.sub(r"(?<==)tag\(.*", "0.01", override).partition(",")[0] for override in overrides]
     if overrides:
+        if "model=timm" in overrides:
+            pytest.importorskip("timm", reason="needs make setup-extras")
+        overrides = [re.sub(r"^data\.data_dir=.*", f"data.data_dir={own_data}", override) for override in overrides]
         config = composed(*overrides)
         config.resume = None  # tests/runs/test_resume.py tests it
         build.check(config, RunDirectory(tmp_path))
+
+
+def test_data_set_of_the_documentation_trains(
+    train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 30
+    (tmp_path / "my_digits.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "data._target_=my_digits.Digits", "trust=[my_digits]", "data.val_size=0.1", "data.batch_size=20"
+    outcome = train_here(*TINY, *own, "model=residual", f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+    assert "data: 1293 training and 144 validation images from digits" in outcome.out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -15,36 +15,38 @@ from fmnist.data.spec import DataSpec
 class FashionMNIST(ImageDataModule):
     """The official 60,000 training and 10,000 test images of Fashion-MNIST, verified by their SHA-256.
 
+    ``data_dir`` names a directory with the four official files, the only place to look; None uses the project's cache
+    and fills it from the first source that has the files (see ``fmnist.data.download``).
+
     Args:
-        data_dir: Directory with the four official files, the only place to look; None uses the project's cache and
-            fills it from the first source that has the files (see ``fmnist.data.download``).
         options: As for every data set.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the four files.
     """
 
+    directory: Path
     spec = DataSpec("Fashion-MNIST", files.CLASS_NAMES)
     train_size = files.TRAIN_SIZE
     pixel_statistics = (72.94,), (90.02,)  # rounded, so that results do not depend on val_size
 
-    def __init__(self, *, data_dir: str | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.source = download.CACHE if data_dir is None else Path(data_dir).expanduser()
-        if data_dir is not None:
-            try:
-                files.find(self.source)  # their content is verified when they are read
-            except UserError as error:
-                raise ValueError(f"data_dir: {error}") from error
-        self.data_dir = data_dir
+        if self.data_dir is None:
+            self.directory = download.CACHE
+            return
+        try:
+            files.find(self.directory)  # their content is verified when they are read
+        except UserError as error:
+            raise ValueError(f"data_dir: {error}") from error
 
     def prepare_data(self) -> None:
         if self.data_dir is None:
-            download.fetch(self.source)
+            download.fetch(self.directory)
 
     def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
         return files.SHA256[f"{'t10k' if split == 'test' else 'train'}-images-idx3-ubyte"]  # verified by read
 
     def read(self, split: Split) -> ImageDataset:
-        arrays = files.load(self.source, "t10k" if split == "test" else "train")
+        arrays = files.load(self.directory, "t10k" if split == "test" else "train")
         return ImageDataset(torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels))

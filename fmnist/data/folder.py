@@ -54,22 +54,22 @@ class Folder(ImageDataModule):
     A run directory gets ``pictures.csv``: the set, index, class and file of every picture.
 
     Args:
-        data_dir: The folder.
         image_size: Height and width of the images, in pixels, at least 8.
         channels: 1 for grey, 3 for colour.
         fit: How a picture becomes square, see ``fmnist.data.pictures.resize``.
         test_size: Share of each class to put aside for the test, above 0 and below 1.
         test_seed: Seed of the choice.
-        options: As for every data set.
+        options: As for every data set; ``data_dir`` must be given.
 
     Raises:
         ValueError: An argument is out of range, or the folder is not one of such folders.
     """
 
+    directory: Path
+
     def __init__(
         self,
         *,
-        data_dir: str | None,
         image_size: int = 28,
         channels: Literal[1, 3] = 1,
         fit: Fit = "pad",
@@ -78,21 +78,20 @@ class Folder(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if data_dir is None:
+        if self.data_dir is None:
             raise ValueError("data_dir must be given: the directory of the pictures")
         if image_size < 8:
             raise ValueError(f"image_size must be at least 8, got {image_size}")
         if not 0 < test_size < 1:
             raise ValueError(f"test_size must be above 0 and below 1, got {test_size}")
-        self.source = Path(data_dir).expanduser()
         self.test_size = test_size
         self.test_seed = test_seed
         try:
-            self.sets = find_sets(self.source)
+            self.sets = find_sets(self.directory)
             names = class_names(self.sets)
         except UserError as error:
             raise ValueError(f"data_dir: {error}") from error
-        resolved = self.source.resolve()
+        resolved = self.directory.resolve()
         self.spec = DataSpec(resolved.name, names, channels, image_size, fit)
         version = f"{resolved}\n{self.spec}\n{test_size} {test_seed}"
         self.cache = data_cache() / "folders" / f"{resolved.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
@@ -101,7 +100,7 @@ class Folder(ImageDataModule):
         """Reads all pictures, unless the cache has them as they are now."""
         if self.sha256:  # Lightning asks once more before the test
             return
-        entries = list_pictures(self.sets, self.spec.class_names, self.source)
+        entries = list_pictures(self.sets, self.spec.class_names, self.directory)
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with FileLock(self.cache / ".lock"):
@@ -118,7 +117,7 @@ class Folder(ImageDataModule):
         (self.cache / "index.json").unlink(missing_ok=True)
         shape = self.spec.image_shape
         check_memory(len(entries) * int(np.prod(shape)))
-        images, errors = pictures.read_many([self.source / entry.path for entry in entries], self.spec)
+        images, errors = pictures.read_many([self.directory / entry.path for entry in entries], self.spec)
         readable = [number for number, error in enumerate(errors) if error is None]
         images, kept = images[readable], [entries[number] for number in readable]
         warnings = [_some("files are no readable pictures and are left out", [error for error in errors if error])]
@@ -135,7 +134,7 @@ class Folder(ImageDataModule):
             atomic.write(self.cache / f"{split}.npy", content.getbuffer())
             hashes[split] = hashlib.sha256(images[chosen].tobytes()).hexdigest()
         index = {
-            "folder": str(self.source.resolve()),
+            "folder": str(self.directory.resolve()),
             "listed": [list(entry) for entry in entries],
             "parts": parts,
             "sha256": hashes,

@@ -25,31 +25,32 @@ class IDX(ImageDataModule):
     names, and of a test set, with ``test`` or ``t10k``. A file ``classes.txt`` may name the classes, one per line.
 
     Args:
-        data_dir: The directory.
-        options: As for every data set.
+        options: As for every data set; ``data_dir`` must be given.
 
     Raises:
         ValueError: An argument is out of range, or the directory does not hold the files.
     """
 
-    def __init__(self, *, data_dir: str | None, **options: Any) -> None:
+    directory: Path
+
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if data_dir is None:
+        if self.data_dir is None:
             raise ValueError("data_dir must be given: the directory of the four files")
-        self.source = Path(data_dir).expanduser()
         try:
-            self.files = {split: find(self.source, split) for split in ("train", "test")}
+            self.files = {split: find(self.directory, split) for split in ("train", "test")}
             count, *shape = read_header(self.files["train"].images).shape
             if len(shape) != 2 or shape[0] != shape[1]:
                 raise UserError(f"{self.files['train'].images} must hold square images, got {[count, *shape]}")
-            self.spec = DataSpec(self.source.resolve().name, self._class_names(), size=shape[0])
+            self.spec = DataSpec(
+                self.directory.resolve().name, self._class_names(self.directory / CLASS_NAMES), size=shape[0]
+            )
         except UserError as error:
             raise ValueError(f"data_dir: {error}") from error
         self.train_size = count
 
-    def _class_names(self) -> tuple[str, ...]:
+    def _class_names(self, path: Path) -> tuple[str, ...]:
         largest = int(read_labels(self.files["train"].labels).max())
-        path = self.source / CLASS_NAMES
         if not path.is_file():
             return tuple(map(str, range(largest + 1)))
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

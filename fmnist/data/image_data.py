@@ -34,6 +34,7 @@ class ImageDataModule(LightningDataModule, ABC):
     with ``val_seed``.
 
     Args:
+        data_dir: Directory of the data set; what None means, the data set says.
         batch_size: Training samples per optimizer step, over all processes.
         eval_batch_size: Samples per validation and test batch, over all processes; affects speed only.
         val_size: Number of validation images; below 1, their share of the training set. 0 trains on all images and
@@ -50,12 +51,13 @@ class ImageDataModule(LightningDataModule, ABC):
     """
 
     spec: DataSpec
-    source: Path  # where the images are
+    directory: Path | None
     train_size: int | None = None  # if it is known before the images are read
 
     def __init__(
         self,
         *,
+        data_dir: str | None = None,
         batch_size: int = 100,
         eval_batch_size: int = 250,
         val_size: float = 5000,
@@ -81,6 +83,8 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         if val_size < 0 or (val_size % 1 and val_size > 1):
             raise ValueError(f"val_size must be a number of images, or a share from 0 to 1, got {val_size}")
+        self.data_dir = data_dir
+        self.directory = None if data_dir is None else Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
@@ -110,7 +114,7 @@ class ImageDataModule(LightningDataModule, ABC):
             raise UserError(f"data.{error}") from error
         self.train_set = dataset.to(device)
         sizes = len(self.train_indices), len(self.val_indices)
-        log.info("data: %d training and %d validation images from %s", *sizes, self.source)
+        log.info("data: %d training and %d validation images from %s", *sizes, self.directory or self.spec.name)
         if remainder := len(self.train_indices) % self._shard.world_size:
             log.info("data: each epoch leaves out %d images, so that all processes have equally many", remainder)
 
@@ -136,9 +140,9 @@ class ImageDataModule(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         before = state_dict["sha256"]
         if any(before[split] != self.sha256[split] for split in before.keys() & self.sha256.keys()):
+            where = self.directory or self.spec.name
             raise UserError(
-                f"the images from {self.source} are not those that the run began with: put those back, or start a new "
-                "run"
+                f"the images from {where} are not those that the run began with: put those back, or start a new run"
             )
 
     def loss_weights(self) -> Tensor | None:

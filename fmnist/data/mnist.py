@@ -19,31 +19,32 @@ from fmnist.data.spec import DataSpec
 class MNIST(ImageDataModule):
     """MNIST: handwritten digits (LeCun et al. 1998). A subclass has the name of another of torchvision's data sets.
 
+    ``data_dir`` names a directory with the four files, the only place to look; None uses the project's cache and
+    downloads them when they are missing.
+
     Args:
-        data_dir: Directory with the four files, the only place to look; None uses the project's cache and downloads
-            them when they are missing.
         options: As for every data set.
 
     Raises:
         ValueError: An argument is out of range, or ``data_dir`` does not hold the files.
     """
 
+    directory: Path
     prefix = ""  # of the names of the files
     first_label = 0
 
-    def __init__(self, *, data_dir: str | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.dataset = getattr(datasets, type(self).__name__)
         names = tuple(name.partition(" - ")[0] for name in self.dataset.classes)
         self.spec = DataSpec(self.dataset.__name__, names)
-        self.data_dir = data_dir
-        cache = data_cache() / self.dataset.__name__ / "raw"
-        self.source = cache if data_dir is None else Path(data_dir).expanduser()
-        if data_dir is not None:
-            try:
-                self._find()
-            except UserError as error:
-                raise ValueError(f"data_dir: {error}") from error
+        if self.data_dir is None:
+            self.directory = data_cache() / self.dataset.__name__ / "raw"
+            return
+        try:
+            self._find()
+        except UserError as error:
+            raise ValueError(f"data_dir: {error}") from error
 
     def prepare_data(self) -> None:
         if self.data_dir is not None:
@@ -65,7 +66,7 @@ class MNIST(ImageDataModule):
             self.dataset(root, train=train, download=True)
 
     def _find(self) -> dict[Split, idx.Files]:
-        return {split: idx.find(self.source, split, self.prefix) for split in ("train", "test")}
+        return {split: idx.find(self.directory, split, self.prefix) for split in ("train", "test")}
 
     def _download(self, cache: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as workspace:
@@ -77,10 +78,10 @@ class MNIST(ImageDataModule):
                     f"{self.spec.name} could not be downloaded: {error}; put its files into a directory and name it "
                     "with data.data_dir=<directory>"
                 ) from error
-            self.source.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
             for path in Path(workspace, self.dataset.__name__, "raw").iterdir():
                 if path.suffix not in (".gz", ".zip"):  # what torchvision has unpacked
-                    path.replace(self.source / path.name)
+                    path.replace(self.directory / path.name)
 
 
 class KMNIST(MNIST):

@@ -3,7 +3,6 @@
 import csv
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from torch.utils.tensorboard._pytorch_graph import graph
 
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory
+from fmnist.training.torch_internals import graph
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +40,7 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
     for logger in tensorboards(trainer):
         for name, text in texts.items():
             logger.experiment.add_text(name, text)
-        logger.experiment.file_writer.add_graph(_graph(module.network, module.example_input_array))
-
-
-def _graph(network: Any, images: Any) -> Any:
-    """TensorBoard's graph of a network. The last one is kept: torch never frees the types of a trace, 1 MB a job."""
-    key = f"{type(network)} {network} {tuple(images.shape)}"
-    if key not in _graphs:
-        _graphs.clear()
-        with warnings.catch_warnings():
-            # Tracing is deprecated, and still the only way to TensorBoard's graph.
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            _graphs[key] = graph(network, images)  # type: ignore[no-untyped-call]
-    return _graphs[key]
-
-
-_graphs: dict[str, Any] = {}
+        logger.experiment.file_writer.add_graph(graph(module.network, module.example_input_array))
 
 
 def log_now(trainer: Trainer, metrics: Mapping[str, float]) -> None:

@@ -6,7 +6,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 import hydra
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -18,7 +17,6 @@ from fmnist.config.settings import GROUPS, SETTINGS
 from fmnist.config.suggestion import keys
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import speed
-from tests.data.test_idx import encode
 from tests.helpers import ROOT
 
 Composed = Callable[..., DictConfig]
@@ -31,18 +29,6 @@ def choices(group: str) -> list[str]:
 # Every experiment and sweep alone; of the groups, the first files together, the second files together, and so on.
 ALONE = [[choice] for group in ("experiment", "sweep") for choice in choices(group)]
 TOGETHER = [[choice for choice in row if choice] for row in zip_longest(*map(choices, GROUPS))]
-
-
-@pytest.fixture(scope="module")
-def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The least that data=folder and data=idx need: two classes, and four files."""
-    directory = tmp_path_factory.mktemp("own")
-    for name in ("cat", "dog"):
-        (directory / name).mkdir()
-    for prefix in ("train", "test"):
-        (directory / f"{prefix}-images-idx3-ubyte").write_bytes(encode(np.zeros((2, 28, 28), np.uint8)))
-        (directory / f"{prefix}-labels-idx1-ubyte").write_bytes(encode(np.arange(2, dtype=np.uint8)))
-    return directory
 
 
 @pytest.mark.parametrize("overrides", [*ALONE, *TOGETHER], ids=" ".join)

@@ -150,7 +150,7 @@ def test_given_directory_is_the_only_source(official: Path, tmp_path: Path, monk
 
 def test_home_directory_may_be_written_as_a_tilde(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(official.parent))
-    assert FashionMNIST(data_dir=f"~/{official.name}").source == official
+    assert FashionMNIST(data_dir=f"~/{official.name}").directory == official
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import http.server
 import io
-import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,28 +24,22 @@ from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from fmnist.config.errors import UserError
 from fmnist.data import idx, mnist
 from fmnist.data.dataset import ImageDataset
+from tests.helpers import IDX_CODES, encode_idx
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 16, 16), np.uint8)
 LABELS = (np.arange(30) % 3).astype(np.uint8)
-CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C}
-
-
-def encode(values: NDArray[Any]) -> bytes:
-    """An IDX file."""
-    head = bytes([0, 0, CODES[values.dtype.name], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    return head + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """20 training and 10 test images of 16 x 16 pixels, three classes."""
     for prefix, part in (("train", slice(20)), ("t10k", slice(20, None))):
-        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(encode(IMAGES[part]))
-        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(encode(LABELS[part])))
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(encode_idx(IMAGES[part]))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(encode_idx(LABELS[part])))
     return tmp_path
 
 
-values = st.sampled_from(list(CODES)).flatmap(
+values = st.sampled_from(list(IDX_CODES)).flatmap(
     lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=1, max_dims=3, max_side=4))
 )
 
@@ -57,9 +50,9 @@ def test_any_file_is_read_as_torchvision_reads_it(
 ) -> None:
     directory = tmp_path_factory.mktemp("idx")
     plain = directory / "x"
-    plain.write_bytes(encode(values))
+    plain.write_bytes(encode_idx(values))
     path = directory / ("x.gz" if packed else "x")
-    path.write_bytes(gzip.compress(encode(values)) if packed else encode(values))
+    path.write_bytes(gzip.compress(encode_idx(values)) if packed else encode_idx(values))
     np.testing.assert_array_equal(idx.read(path), read_sn3_pascalvincent_tensor(str(plain)).numpy())
 
 
@@ -85,17 +78,17 @@ def write(name: str, content: bytes) -> Callable[[Path], object]:
         (lambda path: (path / "t10k-images-idx3-ubyte").unlink(), "must hold one file .*t10k.*images.*, found none"),
         (write("train-images2-idx3-ubyte", b""), "found train-images-idx3-ubyte, train-images2-idx3-ubyte"),
         (write("train-images-idx3-ubyte", b"<html>"), "train-images-idx3-ubyte is not an IDX file of whole numbers"),
-        (write("train-images-idx3-ubyte", encode(IMAGES[:20])[:-9]), r"is damaged: .*\[20, 16, 16\].*holds 5,111"),
-        (write("train-images-idx3-ubyte", encode(IMAGES[:20, 1:])), r"must hold square images, got \[20, 15, 16\]"),
-        (write("train-images-idx3-ubyte", encode(IMAGES[:19])), "holds 19 images, and .* 20 labels"),
+        (write("train-images-idx3-ubyte", encode_idx(IMAGES[:20])[:-9]), r"is damaged: .*\[20, 16, 16\].*holds 5,111"),
+        (write("train-images-idx3-ubyte", encode_idx(IMAGES[:20, 1:])), r"must hold square images, got \[20, 15, 16\]"),
+        (write("train-images-idx3-ubyte", encode_idx(IMAGES[:19])), "holds 19 images, and .* 20 labels"),
         (write("train-labels-idx1-ubyte.gz", b"\x1f\x8b"), "is damaged: not a complete gzip file"),
         (write("classes.txt", b"a\nb\n"), "classes.txt must name 3 different classes, one per line, got 2"),
         (
-            write("t10k-images-idx3-ubyte", encode(IMAGES[20:, 1:])),
+            write("t10k-images-idx3-ubyte", encode_idx(IMAGES[20:, 1:])),
             r"must hold bytes \[N, 16, 16\]",
         ),
         (
-            write("t10k-labels-idx1-ubyte.gz", gzip.compress(encode(LABELS[20:] + 1))),
+            write("t10k-labels-idx1-ubyte.gz", gzip.compress(encode_idx(LABELS[20:] + 1))),
             "labels from 1 to 3, and there are 3 cl",
         ),
     ],
@@ -137,8 +130,8 @@ def serve(name: str, directory: Path, address: str, monkeypatch: pytest.MonkeyPa
         if name == "QMNIST":
             labels = np.column_stack([labels, np.full((len(labels), 7), 99)]).astype(np.int32)
         kind = "idx2-int" if name == "QMNIST" else "idx1-ubyte"
-        files[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(encode(transposed[chosen]))
-        files[f"{stem}-labels-{kind}.gz"] = gzip.compress(encode(labels.astype(labels.dtype.name)))
+        files[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(encode_idx(transposed[chosen]))
+        files[f"{stem}-labels-{kind}.gz"] = gzip.compress(encode_idx(labels.astype(labels.dtype.name)))
     for file, content in files.items():
         (directory / file).write_bytes(content)
     resources = [(file, md5(content)) for file, content in files.items()]
