@@ -22,6 +22,7 @@ test/acc_tta_flip. Choose between them on the validation set, with split=val.
 """
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,7 +116,7 @@ def write_tables(directory: Path, evaluation: "Evaluation", names: list[str], fi
         ("predictions.csv", predictions, "index"),
         ("confusion_matrix.csv", counts, "true"),
     ):
-        atomic.write(directory / file, table.to_csv(index_label=label, float_format=FLOAT).encode())
+        atomic.write(directory / file, os.fsencode(table.to_csv(index_label=label, float_format=FLOAT)))
 
 
 def write_figures(directory: Path, evaluation: "Evaluation", names: list[str], subject: str) -> None:

@@ -22,12 +22,12 @@ from typing import Literal
 
 from fmnist.cli import options
 from fmnist.cli.options import option
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, printable
 from fmnist.data import pictures
 from fmnist.data.spec import DataSpec
 from fmnist.inference import picture_files, prediction
 from fmnist.inference.pictures import prepare
-from fmnist.inference.prediction import Picture, Prediction, printable
+from fmnist.inference.prediction import Picture, Prediction
 from fmnist.runs import atomic
 from fmnist.runs.run_directory import RunDirectory
 

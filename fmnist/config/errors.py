@@ -11,3 +11,8 @@ class UserError(Exception):
 def one_line(error: object) -> str:
     """The text of an error, without line breaks."""
     return " ".join(str(error).split())
+
+
+def printable(text: str) -> str:
+    """Replaces what is not printable: file names may contain line breaks and control sequences."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

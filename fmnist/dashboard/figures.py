@@ -25,7 +25,7 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
         mistakes stand out.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in class_names]
+    names = list(map(short, class_names))
     few = len(names) <= 12
     # Fixed margins, in inches, for the longest name: matplotlib's automatic layout would draw everything twice.
     margin = 0.5 + 0.066 * max(11, *map(len, names))
@@ -55,6 +55,11 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     return figure
+
+
+def short(name: str) -> str:
+    """The name of a class, cut off after 16 characters, which a figure has room for."""
+    return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def reliability(calibration: Calibration, *, title: str) -> Figure:

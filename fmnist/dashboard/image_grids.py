@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fmnist.dashboard.figures import short
 from fmnist.data.pictures import as_image
 from fmnist.training.evaluation import Evaluation
 
@@ -51,7 +52,7 @@ def mistakes(
     shown = positions[:count]
     values = (evaluation.predicted, evaluation.confidence, evaluation.targets)
     captions = [
-        f"{class_names[predicted]} {confidence:.0%}\nis {class_names[target]}"
+        f"{short(class_names[predicted])} {confidence:.0%}\nis {short(class_names[target])}"
         for predicted, confidence, target in zip(*(column[shown].tolist() for column in values), strict=True)
     ]
     title = f"{subject}: the {len(shown)} most confident of {len(positions):,} mistakes"

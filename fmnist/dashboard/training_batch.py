@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fmnist.dashboard import image_grids
+from fmnist.dashboard.figures import short
 from fmnist.dashboard.panel import Panel, PanelContext, Stage
 
 
@@ -39,6 +40,7 @@ def class_captions(targets: Tensor, class_names: Sequence[str]) -> list[str]:
         targets: Labels int64 [B], or shares of the classes [B, num_classes].
         class_names: One per class.
     """
+    class_names = list(map(short, class_names))
     if targets.dim() == 1:
         return [class_names[label] for label in targets.tolist()]
     shares, classes = targets.topk(2)

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -19,7 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, printable
 from fmnist.config.paths import data_cache
 from fmnist.data import pictures
 from fmnist.data.dataset import ImageDataset
@@ -93,14 +92,17 @@ class Folder(ImageDataModule):
             raise ValueError(f"data_dir: {error}") from error
         resolved = self.directory.resolve()
         self.spec = DataSpec(resolved.name, names, channels, image_size, fit)
-        version = f"{resolved}\n{self.spec}\n{test_size} {test_seed}"
-        self.cache = data_cache() / "folders" / f"{resolved.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
+        version = os.fsencode(f"{resolved}\n{self.spec}\n{test_size} {test_seed}")
+        self.cache = data_cache() / "folders" / f"{resolved.name}-{hashlib.sha256(version).hexdigest()[:12]}"
 
     def prepare_data(self) -> None:
         """Reads all pictures, unless the cache has them as they are now."""
         if self.sha256:  # Lightning asks once more before the test
             return
-        entries = list_pictures(self.sets, self.spec.class_names, self.directory)
+        try:
+            entries = list_pictures(self.sets, self.spec.class_names, self.directory)
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with FileLock(self.cache / ".lock"):
@@ -110,7 +112,7 @@ class Folder(ImageDataModule):
         except OSError as error:
             raise UserError(f"cannot write the data cache {self.cache}: {error.strerror or error}") from error
         for warning in index["warnings"]:
-            log.warning("data: %s", warning)
+            log.warning("data: %s", printable(warning))
 
     def _fill(self, entries: Sequence[Entry]) -> dict[str, Any]:
         """Makes the images and writes them to the cache, the index last."""
@@ -120,7 +122,7 @@ class Folder(ImageDataModule):
         images, errors = pictures.read_many([self.directory / entry.path for entry in entries], self.spec)
         readable = [number for number, error in enumerate(errors) if error is None]
         images, kept = images[readable], [entries[number] for number in readable]
-        warnings = [_some("files are no readable pictures and are left out", [error for error in errors if error])]
+        warnings = [_some("left out, no readable pictures", [error for error in errors if error])]
         if TEST not in self.sets:
             kept = put_aside(kept, self.test_size, self.test_seed)
         in_test = np.array([entry.part == TEST for entry in kept])
@@ -158,7 +160,7 @@ class Folder(ImageDataModule):
             for number, (_, label, file) in enumerate(parts):
                 name = VAL if split == "train" and number in in_val else split
                 writer.writerow([name, number, self.spec.class_names[label], file])
-        atomic.write(path, text.getvalue().encode())
+        atomic.write(path, os.fsencode(text.getvalue()))  # a file's name may be no valid text
 
     def read(self, split: Split) -> ImageDataset:
         index = self._index
@@ -220,6 +222,8 @@ def class_names(sets: dict[str, Path]) -> tuple[str, ...]:
     names = _subdirectories(sets[TRAIN])
     if len(names) < 2:
         raise UserError(f"{sets[TRAIN]} must hold at least two classes, and has {', '.join(names) or 'none'}")
+    if odd := [name for name in names if not name.isprintable()]:
+        raise UserError(f"rename {printable(odd[0])} in {sets[TRAIN]}: a class must have a printable name")
     for directory in sets.values():
         if unknown := [name for name in _subdirectories(directory) if name not in names]:
             raise UserError(f"{directory} has {_listed(unknown)}, and {sets[TRAIN]} has no such class")
@@ -258,7 +262,7 @@ def _files(directory: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def check_memory(needed: int) -> None:
-    """Checks that images of so many bytes fit into the memory, twice: they are copied.
+    """Checks that images of so many bytes fit into the memory, three times: they are copied.
 
     Raises:
         UserError: They do not.
@@ -268,9 +272,9 @@ def check_memory(needed: int) -> None:
     except OSError:
         return  # not Linux
     available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-    if available is not None and 2 * needed > available:
+    if available is not None and 3 * needed > available:
         raise UserError(
-            f"the images need {2 * needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free: take a "
+            f"the images need {3 * needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free: take a "
             "smaller data.image_size, or fewer pictures"
         )
 
@@ -283,7 +287,7 @@ def put_aside(entries: Sequence[Entry], share: float, seed: int) -> list[Entry]:
     chosen = set()
     for label in {entry.label for entry in entries}:
         paths = [entry.path for entry in entries if entry.label == label]
-        paths.sort(key=lambda path: hashlib.sha256(f"{seed}/{path}".encode()).digest())
+        paths.sort(key=lambda path: hashlib.sha256(os.fsencode(f"{seed}/{path}")).digest())
         chosen |= set(paths[: min(round(share * len(paths)) or 1, len(paths) - 1)])
     return [entry._replace(part=TEST) if entry.path in chosen else entry for entry in entries]
 
@@ -294,30 +298,31 @@ def check_classes(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
     Raises:
         UserError: A class has no training picture, or there is no test picture at all.
     """
-    count = Counter((entry.part == TEST, entry.label) for entry in entries)
-    for is_test, missing in ((False, []), (True, [])):
-        missing += [name for label, name in enumerate(names) if not count[is_test, label]]
-        if missing and not is_test:
-            raise UserError(f"there is no readable training picture of {_listed(missing)}")
-        if len(missing) == len(names):
-            raise UserError("there is no readable test picture")
+    in_train = {entry.label for entry in entries if entry.part != TEST}
+    in_test = {entry.label for entry in entries if entry.part == TEST}
+    if missing := [name for label, name in enumerate(names) if label not in in_train]:
+        raise UserError(f"there is no readable training picture of {_listed(missing)}")
+    if not in_test:
+        raise UserError("there is no readable test picture")
+    missing = [name for label, name in enumerate(names) if label not in in_test]
     return [f"the test set has no picture of {_listed(missing)}"] if missing else []
 
 
 def find_copies(images: NDArray[np.uint8], entries: Sequence[Entry]) -> str:
     """A warning if test pictures are also training pictures, after the scaling."""
-    seen = {image.tobytes(): entry.path for image, entry in zip(images, entries, strict=True) if entry.part != TEST}
+    digests = [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(images)]
+    seen = {digest: entry.path for digest, entry in zip(digests, entries, strict=True) if entry.part != TEST}
     copies = [
-        f"{entry.path} = {seen[image.tobytes()]}"
-        for image, entry in zip(images, entries, strict=True)
-        if entry.part == TEST and image.tobytes() in seen
+        f"{entry.path} = {seen[digest]}"
+        for digest, entry in zip(digests, entries, strict=True)
+        if entry.part == TEST and digest in seen
     ]
-    return _some("test pictures are also training pictures, which makes the test too easy", copies)
+    return _some("test pictures that are also training pictures, which makes the test too easy", copies)
 
 
 def _some(what: str, items: Iterable[str]) -> str:
     items = list(items)
-    return f"{len(items)} {what}: {_listed(items)}" if items else ""
+    return f"{what} ({len(items)}): {_listed(items)}" if items else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, printable
 from fmnist.data import pictures
-from fmnist.inference.prediction import printable
 
 
 def find(names: Iterable[str]) -> list[Path]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from fmnist.config.errors import printable
 from fmnist.data.pictures import as_image
 
 MOST_PROBABLE = 3  # classes shown per picture
@@ -60,11 +61,14 @@ class Prediction:
 
 def as_table(predictions: Sequence[Prediction]) -> str:
     """A line per picture with its most probable classes."""
+    width = max(11, *(len(name) for prediction in predictions for name, _ in prediction.most_probable))
     rows = [
         {
             "picture": printable(prediction.picture.name),
             "true class": prediction.picture.true_class or "",
-            "most probable classes": "  ".join(f"{name:<11} {percent(p):>6}" for name, p in prediction.most_probable),
+            "most probable classes": "  ".join(
+                f"{name:<{width}} {percent(p):>6}" for name, p in prediction.most_probable
+            ),
         }
         for prediction in predictions
     ]
@@ -104,11 +108,6 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
 def percent(probability: float) -> str:
     """A short text that is never 0 %."""
     return f"{probability:.1%}" if probability >= 0.001 else "<0.1%"
-
-
-def printable(text: str) -> str:
-    """Replaces what is not printable: file names may contain line breaks and control sequences."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def figure(predictions: Sequence[Prediction]) -> Figure:

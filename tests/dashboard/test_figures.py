@@ -46,6 +46,18 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
     assert plt.get_fignums() == []  # figures do not accumulate
 
 
+@pytest.mark.parametrize("name", ["x", "a name that is far too long for a figure"])
+@pytest.mark.parametrize("size", [2, 12, 13, 62])
+def test_confusion_matrix_has_room_for_2_to_62_classes(size: int, name: str) -> None:
+    figure = figures.confusion_matrix(np.full((size, size), 9999), [f"{name} {n}" for n in range(size)], title="x")
+    assert_fits(figure)
+    (axes,) = figure.axes
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    cell = axes.get_window_extent(renderer).width / size
+    assert all(text.get_window_extent(renderer).width < cell for text in axes.texts)
+    assert len(axes.get_yticklabels()) == size
+
+
 def test_reliability_bars_are_the_accuracies_of_the_bins() -> None:
     calibration = Calibration(
         number=torch.tensor([5, 14]),

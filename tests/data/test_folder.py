@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -153,10 +154,10 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         data = prepared(animals)
         assert (len(data.train_set), len(data.test_set)) == (24, 5)
         left_out, missing, copies = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-        assert left_out.startswith("data: 2 files are no readable pictures and are left out: ")
+        assert left_out.startswith("data: left out, no readable pictures (2): ")
         assert all(name in left_out for name in ("notes.txt", "broken.png"))
         assert missing == "data: the test set has no picture of cat"
-        assert copies.endswith("too easy: test/hen/same.jpg = train/hen/5.jpg")
+        assert copies.endswith("too easy (1): test/hen/same.jpg = train/hen/5.jpg")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         (shutil.rmtree, "data_dir: .*animals does not exist"),
         (lambda path: [shutil.move(path / name, path.parent) for name in CLASSES], "has no sub-directory"),
         (lambda path: [shutil.move(path / name, path.parent) for name in CLASSES[1:]], "two classes, and has cat"),
+        (lambda path: (path / "cat").rename(path / "c\nat"), "rename c.at in .*: a class must have a printable name"),
         (lambda path: (path / "owl").mkdir(), "there is no readable training picture of owl"),
         (lambda path: [arrange(path, "test", "train"), (path / "test/owl").mkdir()], "has owl, and .* no such"),
     ],
@@ -229,6 +231,14 @@ def test_transparent_pixels_are_white_and_turned_photographs_upright() -> None:
     half.getexif()[0x0112] = 6  # to be turned clockwise
     half.info["exif"] = half.getexif().tobytes()
     np.testing.assert_array_equal(pictures.resize(half, spec)[0], np.asarray(half)[::-1].T)
+
+
+def test_file_names_that_are_no_text_do_no_harm(animals: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (animals / "cat/1.png").rename(os.fsdecode(bytes(animals / "cat") + b"/\xff\n.png"))
+    Path(os.fsdecode(bytes(animals / "dog") + b"/\xfe.png")).write_text("rubbish")
+    data = prepared(animals)
+    assert len(data.train_set) + len(data.test_set) == 30
+    caplog.text.encode()
 
 
 @pytest.fixture
