@@ -28,7 +28,7 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
     names = list(map(short, class_names))
     few = len(names) <= 12
     # Fixed margins, in inches, for the longest name: matplotlib's automatic layout would draw everything twice.
-    margin = 0.5 + 0.066 * max(11, *map(len, names))
+    margin = 0.55 + 0.066 * max(11, *map(len, names))
     side = 6.4 if few else margin + 0.28 * len(names) + 0.2
     figure = Figure(figsize=(side, side), dpi=100)
     left, below = margin / side, (margin - 0.1) / side
