@@ -20,13 +20,13 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str], *, t
         title: Title of the figure.
 
     Returns:
-        A figure of 640 by 640 pixels for up to 12 classes, readable at half that size, as in TensorBoard; larger for
+        A figure of 640 by 640 pixels for up to 10 classes, readable at half that size, as in TensorBoard; larger for
         more. Each cell shows its count and, if there is room, its share of the row. Empty cells stay empty, so that
         mistakes stand out.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(map(short, class_names))
-    few = len(names) <= 12
+    few = len(names) <= 10
     # Fixed margins, in inches, for the longest name: matplotlib's automatic layout would draw everything twice.
     margin = 0.55 + 0.066 * max(11, *map(len, names))
     side = 6.4 if few else margin + 0.28 * len(names) + 0.2

@@ -17,7 +17,7 @@ class DataSpec:
         channels: 1 for grey, 3 for colour.
         size: Height and width of the images, in pixels.
         fit: How a picture becomes square, for a folder of pictures, see ``fmnist.data.pictures.resize``. None for sets
-            like MNIST: one light object on black, see ``fmnist.data.pictures.isolate``.
+            like MNIST: one light object on black, see ``fmnist.inference.pictures.isolate``.
     """
 
     name: str
