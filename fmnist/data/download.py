@@ -28,8 +28,8 @@ SYSTEM = Path("/usr/share/datasets/fashion-mnist")  # where Debian's and Ubuntu'
 PACKAGE = "dataset-fashion-mnist"
 NETWORK_TIMEOUT = 20  # seconds without an answer before the download host counts as out of reach
 PACKAGE_TIMEOUT = 300  # seconds for one call of apt-get
-# apt-get waits 30 seconds for each answer, three times.
-APT = ["apt-get", "-o", "Acquire::http::Timeout=8", "-o", "Acquire::https::Timeout=8", "-o", "Acquire::Retries=0"]
+# apt-get waits 30 seconds for each answer, three times; and it asks for each of its lists, one after the other.
+APT = ["apt-get", "-o", "Acquire::http::Timeout=3", "-o", "Acquire::https::Timeout=3", "-o", "Acquire::Retries=0"]
 
 
 def fetch(cache: Path = CACHE) -> Path:
