@@ -26,9 +26,8 @@ from fmnist.runs.provenance import processor
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
 LOAD = """
 import timeit
-from fmnist.data.dataset import ImageDataset
-from fmnist.data.download import CACHE
-print(timeit.repeat(lambda: [ImageDataset.read(CACHE, prefix) for prefix in ("train", "t10k")], number=1, repeat=2)[1])
+from fmnist.data.fashion_mnist import FashionMNIST
+print(timeit.repeat(lambda: [FashionMNIST().read(split) for split in ("train", "test")], number=1, repeat=2)[1])
 """  # the second time: the first fills the file cache
 SWEEP = "seed=range(0,8)"  # the test of this module sweeps over fewer
 VAL_SHARE = 12  # one image in twelve is for validation: 5,000 of 60,000
