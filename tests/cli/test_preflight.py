@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.cli import worker
@@ -31,6 +32,13 @@ def test_defect_ends_with_its_traceback(train_here: TrainHere, tmp_path: Path, m
         assert "Traceback" in outcome.err
         assert outcome.err.splitlines()[-1] == "ZeroDivisionError: a defect"
     assert len(list((tmp_path / "runs/train").glob("*/*"))) == 1  # the first call created none
+
+
+def test_hydra_keeps_no_configuration_of_a_finished_job(composed: Callable[..., DictConfig]) -> None:
+    job = JobReturn(cfg=composed(), hydra_cfg=composed())
+    job.status = JobStatus.COMPLETED
+    PreflightCallback().on_job_end(composed(), job)
+    assert (job.cfg, job.hydra_cfg) == (None, None)
 
 
 @pytest.fixture
