@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist.config import cores, settings
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 from fmnist.config.instantiate import instantiate, instantiate_each, report_as_user_error
 from fmnist.config.monitor import monitored
 from fmnist.dashboard.callback import Dashboard
@@ -129,8 +129,10 @@ def classifier(config: DictConfig, spec: DataSpec | None = None) -> Classifier:
         with torch.inference_mode():
             shape = list(module.network.eval()(images).shape)
     except RuntimeError as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"model: forward pass failed on images of shape {list(images.shape)}: {message}") from error
+        hint = "; many networks need larger images: data.image_size" if "image_size" in config.data else ""
+        raise UserError(
+            f"model: forward pass failed on images of shape {list(images.shape)}: {one_line(error)}{hint}"
+        ) from error
     module.network.train()
     if shape != [1, spec.num_classes]:
         raise UserError(

@@ -65,15 +65,17 @@ def test_every_command_of_the_documents_works(
         build.check(config, RunDirectory(tmp_path))
 
 
-def test_data_set_of_the_documentation_trains(
+def test_data_set_and_network_of_the_documentation_train(
     train_here: TrainHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
-    assert len(code.splitlines()) <= 30
-    (tmp_path / "my_digits.py").write_text(code)
+    digits, network = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    assert len(digits.splitlines()) <= 30
+    (tmp_path / "my_digits.py").write_text(digits)
+    (tmp_path / "my_networks.py").write_text(network)
     monkeypatch.syspath_prepend(tmp_path)
-    own = "data._target_=my_digits.Digits", "trust=[my_digits]", "data.val_size=0.1", "data.batch_size=20"
-    outcome = train_here(*TINY, *own, "model=residual", f"hydra.run.dir={tmp_path / 'run'}")
+    data = "data._target_=my_digits.Digits", "data.val_size=0.1", "data.batch_size=20"
+    model = "model=own", "model._target_=my_networks.Mine", "+model.width=16", "trust=[my_digits,my_networks]"
+    outcome = train_here(*TINY, *data, *model, f"hydra.run.dir={tmp_path / 'run'}")
     assert outcome.code == 0, outcome.err
     assert "data: 1293 training and 144 validation images from digits" in outcome.out
 

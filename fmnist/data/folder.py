@@ -122,7 +122,8 @@ class Folder(ImageDataModule):
         images, errors = pictures.read_many([self.directory / entry.path for entry in entries], self.spec)
         readable = [number for number, error in enumerate(errors) if error is None]
         images, kept = images[readable], [entries[number] for number in readable]
-        warnings = [_some("left out, no readable pictures", [error for error in errors if error])]
+        left_out = [entry.path for entry, error in zip(entries, errors, strict=True) if error]
+        warnings = [_some("left out, no readable pictures", left_out)]
         if TEST not in self.sets:
             kept = put_aside(kept, self.test_size, self.test_seed)
         in_test = np.array([entry.part == TEST for entry in kept])

@@ -54,8 +54,10 @@ class IDX(ImageDataModule):
         if not path.is_file():
             return tuple(map(str, range(largest + 1)))
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        if len(names) <= largest or len(set(names)) < len(names):
-            raise UserError(f"{path} must name {largest + 1} different classes, one per line, got {len(set(names))}")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"{path} must name each class once, and names {twice[0]} twice")
+        if len(names) <= largest:
+            raise UserError(f"{path} must name {largest + 1} classes, one per line, got {len(names)}")
         return names
 
     def read(self, split: Split) -> ImageDataset:

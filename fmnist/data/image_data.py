@@ -103,6 +103,7 @@ class ImageDataModule(LightningDataModule, ABC):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         split: Split = "test" if stage == "test" else "train"
         dataset = self.read(split)
+        self._check(split, dataset)
         self.sha256[split] = self.fingerprint(split, dataset)
         if split == "test":
             self.test_set = dataset.to(device)
@@ -112,11 +113,36 @@ class ImageDataModule(LightningDataModule, ABC):
             self.train_indices, self.val_indices = self.split_train()
         except ValueError as error:
             raise UserError(f"data.{error}") from error
+        missing = set(dataset.labels.tolist()) - set(dataset.labels[self.train_indices].tolist())
+        if missing:
+            name = self.spec.class_names[min(missing)]
+            raise UserError(f"data.val_size={self.val_size} leaves no training image of {name}: take a smaller one")
         self.train_set = dataset.to(device)
         sizes = len(self.train_indices), len(self.val_indices)
         log.info("data: %d training and %d validation images from %s", *sizes, self.directory or self.spec.name)
         if remainder := len(self.train_indices) % self._shard.world_size:
             log.info("data: each epoch leaves out %d images, so that all processes have equally many", remainder)
+
+    def _check(self, split: Split, dataset: ImageDataset) -> None:
+        """Checks that what a data set reads is as it says.
+
+        Raises:
+            UserError: It is not.
+        """
+        images, labels = dataset.images, dataset.labels
+        wanted = f"uint8 images [N, {', '.join(map(str, self.spec.image_shape))}] and int64 labels [N]"
+        if (images.dtype, labels.dtype) != (torch.uint8, torch.int64) or (
+            images.shape != (len(labels), *self.spec.image_shape) or labels.dim() != 1 or len(labels) == 0
+        ):
+            kinds = [str(part.dtype).removeprefix("torch.") for part in (images, labels)]
+            found = f"{kinds[0]} {list(images.shape)} and {kinds[1]} {list(labels.shape)}"
+            raise UserError(f"{type(self).__name__}.read('{split}') must return {wanted}, got {found}")
+        if labels.min() < 0 or labels.max() >= self.spec.num_classes:
+            found = f"labels from {int(labels.min())} to {int(labels.max())}"
+            raise UserError(
+                f"{type(self).__name__}.read('{split}') must return labels from 0 to {self.spec.num_classes - 1}, "
+                f"got {found}"
+            )
 
     def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
         """SHA-256 of the content of a set, by which a resumed run notices other images."""
@@ -127,7 +153,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def split_train(self) -> tuple[Tensor, Tensor]:
         """Indices of the training and the validation images within the training set."""
         labels = self.train_set.labels
-        size = round(self.val_size * len(labels)) if 0 < self.val_size < 1 else int(self.val_size)
+        size = max(1, round(self.val_size * len(labels))) if 0 < self.val_size < 1 else int(self.val_size)
         return stratified_split(labels, val_size=size, seed=self.val_seed)
 
     def file_names(self, split: Split) -> list[str] | None:

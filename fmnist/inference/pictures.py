@@ -71,7 +71,7 @@ def isolate(picture: Image.Image, size: int = 28) -> NDArray[np.uint8]:
     visible = distance > TOLERANCE
     if not visible.any():
         width, height = picture.size
-        raise UserError(f"the picture ({width} x {height}) shows nothing: it has one colour, or almost")
+        raise UserError(f"the picture ({width} x {height}) shows nothing: in grey it has one colour, or almost")
     if luminance.shape == (size, size) and corners.min() <= BLACK:
         return _to_8_bits(luminance)
     rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))

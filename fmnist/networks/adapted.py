@@ -46,7 +46,7 @@ class Torchvision(Adapted):
     def __init__(self, *, name: str, in_channels: int = 1, image_size: int = 28, num_classes: int = 10) -> None:
         names = torchvision.models.list_models(torchvision.models)
         if name not in names:
-            raise ValueError(f"name must be one of torchvision's networks, got {name}{_close(name, names)}")
+            raise ValueError(f"name must be a classification network of torchvision, got {name}{_close(name, names)}")
         options: dict[str, Any] = {"num_classes": num_classes}
         if name.startswith("vit_"):
             options["image_size"] = image_size
@@ -80,7 +80,7 @@ class Timm(Adapted):
         except ImportError as error:
             raise ValueError("name: needs the package timm: make setup-extras, or pip install '.[timm]'") from error
         if not timm.is_model(name):
-            raise ValueError(f"name must be one of timm's networks, got {name}{_close(name, timm.list_models())}")
+            raise ValueError(f"name must be a network of timm, got {name}{_close(name, timm.list_models())}")
         options: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
         try:
             try:

@@ -126,7 +126,8 @@ def _check_epochs(run: RunDirectory, wanted: int | None, max_epochs: int | None)
     if wanted == max_epochs:
         print(
             f"{run.shown} is finished, after {done} epochs, and stays unchanged; "
-            f"to train longer:  {run.resume_command} trainer.max_epochs=<more than {max_epochs}>"
+            f"to train longer, if its learning rate does not depend on the number of epochs:  {run.resume_command} "
+            f"trainer.max_epochs=<more than {max_epochs}>"
         )
         sys.exit(0)
     if done != max_epochs:

@@ -40,7 +40,10 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
     for logger in tensorboards(trainer):
         for name, text in texts.items():
             logger.experiment.add_text(name, text)
-        logger.experiment.file_writer.add_graph(graph(module.network, module.example_input_array))
+        try:
+            logger.experiment.file_writer.add_graph(graph(module.network, module.example_input_array))
+        except Exception as error:  # torch cannot trace every network, and says so with many kinds of errors
+            log.warning("TensorBoard gets no graph: this network cannot be traced (%s)", type(error).__name__)
 
 
 def log_now(trainer: Trainer, metrics: Mapping[str, float]) -> None:

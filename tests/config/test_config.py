@@ -41,6 +41,8 @@ def test_every_file_builds_and_every_key_is_read(
         overrides = [*overrides, "trainer.accelerator=auto"]
     if {"data=folder", "data=idx"} & {*overrides}:
         overrides = [*overrides, f"data.data_dir={own_data}"]
+    if "model=own" in overrides:
+        overrides = [*overrides, "model._target_=fmnist.networks.cnn.CNN"]
     constructed: list[str] = []
     instantiate = hydra.utils.instantiate
 

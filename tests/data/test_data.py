@@ -35,6 +35,25 @@ def test_pixel_statistics_are_those_of_each_channel_of_the_training_images() -> 
     np.testing.assert_allclose(std, images[:40].double().std(dim=(0, 2, 3), correction=0))
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "found"),
+    [
+        (torch.zeros(9, 1, 28, 28).byte(), torch.zeros(8).long(), r"got uint8 \[9, 1, 28, 28\] and int64 \[8\]"),
+        (torch.zeros(9, 28, 28).byte(), torch.zeros(9).long(), r"got uint8 \[9, 28, 28\] and"),
+        (torch.zeros(9, 1, 28, 28), torch.zeros(9).long(), r"got float32 \["),
+        (torch.zeros(9, 1, 28, 28).byte(), torch.zeros(9), r"and float32 \[9\]"),
+        (torch.zeros(9, 1, 28, 28).byte(), torch.arange(2, 11), "labels from 0 to 9, got labels from 2 to 10"),
+    ],
+)
+def test_data_set_that_reads_something_else_is_named(images: Tensor, labels: Tensor, found: str) -> None:
+    class Mine(FashionMNIST):
+        def read(self, split: str) -> ImageDataset:
+            return ImageDataset(images, labels)
+
+    with pytest.raises(UserError, match=rf"^Mine\.read\('train'\) must return .*{found}"):
+        Mine(val_size=2).setup("fit")
+
+
 @pytest.fixture(scope="module")
 def data(official: Path) -> FashionMNIST:
     module = FashionMNIST(data_dir=str(official))
@@ -110,7 +129,7 @@ def test_processes_share_batches_and_evaluation(data: FashionMNIST, monkeypatch:
     ("val_size", "message"),
     [
         (0, "data: 60000 training and 0 validation images from {}"),
-        (59_999, "data: each epoch leaves out 1 images, so that all processes have equally many"),
+        (59_985, "data: each epoch leaves out 7 images, so that all processes have equally many"),
     ],
 )
 def test_numbers_of_images_are_logged(

@@ -155,7 +155,7 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         assert (len(data.train_set), len(data.test_set)) == (24, 5)
         left_out, missing, copies = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
         assert left_out.startswith("data: left out, no readable pictures (2): ")
-        assert all(name in left_out for name in ("notes.txt", "broken.png"))
+        assert left_out.endswith(": train/cat/notes.txt, train/dog/broken.png")
         assert missing == "data: the test set has no picture of cat"
         assert copies.endswith("too easy (1): test/hen/same.jpg = train/hen/5.jpg")
 
@@ -205,6 +205,12 @@ def test_many_pictures_are_read_by_several_processes_in_their_order(
     same = [index for index, name in enumerate(several.file_names("train")) if name in images]
     assert len(same) >= 20
     assert all(torch.equal(several.train_set.images[i], images[several.file_names("train")[i]]) for i in same)
+
+
+def test_a_share_is_at_least_one_picture_and_leaves_one_of_each_class(animals: Path) -> None:
+    assert len(prepared(animals, val_size=0.001).val_indices) == 1
+    with pytest.raises(UserError, match=r"data\.val_size=0\.9 leaves no training image of (cat|dog|hen): "):
+        prepared(animals, val_size=0.9)
 
 
 def test_memory_is_checked_before_reading(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:

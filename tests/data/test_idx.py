@@ -82,7 +82,8 @@ def write(name: str, content: bytes) -> Callable[[Path], object]:
         (write("train-images-idx3-ubyte", encode_idx(IMAGES[:20, 1:])), r"must hold square images, got \[20, 15, 16\]"),
         (write("train-images-idx3-ubyte", encode_idx(IMAGES[:19])), "holds 19 images, and .* 20 labels"),
         (write("train-labels-idx1-ubyte.gz", b"\x1f\x8b"), "is damaged: not a complete gzip file"),
-        (write("classes.txt", b"a\nb\n"), "classes.txt must name 3 different classes, one per line, got 2"),
+        (write("classes.txt", b"a\nb\n"), "classes.txt must name 3 classes, one per line, got 2"),
+        (write("classes.txt", b"a\nb\na\n"), "classes.txt must name each class once, and names a twice"),
         (
             write("t10k-images-idx3-ubyte", encode_idx(IMAGES[20:, 1:])),
             r"must hold bytes \[N, 16, 16\]",

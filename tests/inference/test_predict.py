@@ -131,7 +131,7 @@ def test_each_bad_picture_gets_a_line_and_the_others_a_prediction(shoe: Path, pr
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["picture", "shoe.png"]
     assert outcome.err.splitlines() == [
         "error: empty.png is empty",
-        "error: one.bmp: the picture (1 x 1) shows nothing: it has one colour, or almost",
+        "error: one.bmp: the picture (1 x 1) shows nothing: in grey it has one colour, or almost",
         "error: cannot read nowhere.png: No such file or directory",
         "error: cannot read a.png,shoe.png: no such file; write several pictures as images=[a.png,b.png]",
         "drawn: figure.png",

@@ -41,8 +41,11 @@ def test_network_of_timm_takes_any_channels_classes_and_size(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Torchvision(name="resnet81"), "one of torchvision's networks, got resnet81; did you mean resnet1"),
-        (lambda: Torchvision(name="?"), "one of torchvision's networks, got [?]; for example alexnet"),
+        (
+            lambda: Torchvision(name="resnet81"),
+            "a classification network of torchvision, got resnet81; did you mean resnet1",
+        ),
+        (lambda: Torchvision(name="?"), "a classification network of torchvision, got [?]; for example alexnet"),
         (lambda: Torchvision(name="vit_b_16", image_size=20), "vit_b_16 is not possible for images of 20 pixels"),
     ],
 )

@@ -31,7 +31,8 @@ def test_finished_run_says_so_and_is_unchanged(run_copy: RunDirectory, train_her
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
         "run is finished, after 2 epochs, and stays unchanged; "
-        "to train longer:  python train.py resume=run trainer.max_epochs=<more than 2>\n"
+        "to train longer, if its learning rate does not depend on the number of epochs:  "
+        "python train.py resume=run trainer.max_epochs=<more than 2>\n"
     )
     assert everything_in(run_copy.path) == before
 
