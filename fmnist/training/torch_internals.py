@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import torch
 from torch.utils.tensorboard import _pytorch_graph
 
 _last: dict[str, Any] = {}
@@ -23,5 +24,6 @@ def graph(network: Any, images: Any) -> Any:
         with warnings.catch_warnings():
             # Tracing is deprecated, and still the only way to TensorBoard's graph.
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             _last[key] = _pytorch_graph.graph(network, images)  # type: ignore[no-untyped-call]
     return _last[key]
