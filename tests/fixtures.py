@@ -65,10 +65,11 @@ def run_copy(trained_run: RunDirectory, tmp_path: Path) -> RunDirectory:
     return RunDirectory(shutil.copytree(trained_run.path, tmp_path / "run"))
 
 
-PLUGINS = {
-    "sweep=search": "hydra_optuna_sweeper",
-    "hydra/launcher=ray": "hydra_ray_launcher",
-    "hydra/launcher=slurm": "hydra_submitit_launcher",
+EXTRAS = {
+    "sweep=search": "hydra_plugins.hydra_optuna_sweeper",
+    "hydra/launcher=ray": "hydra_plugins.hydra_ray_launcher",
+    "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",
+    "model=timm": "timm",
 }
 
 
@@ -77,9 +78,9 @@ def composed() -> Callable[..., DictConfig]:
     """Composes the configuration for a list of overrides."""
 
     def compose_with(*overrides: str) -> DictConfig:
-        for override, plugin in PLUGINS.items():
+        for override, package in EXTRAS.items():
             if override in overrides:
-                pytest.importorskip(f"hydra_plugins.{plugin}", reason="needs make setup-extras")
+                pytest.importorskip(package, reason="needs make setup-extras")
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose("train", list(overrides))
 

@@ -57,8 +57,6 @@ def test_every_command_of_the_documents_works(
         if "-m" in command or any(override.startswith("sweep=") for override in overrides):
             overrides = [re.sub(r"(?<==)tag\(.*", "0.01", override).partition(",")[0] for override in overrides]
     if overrides:
-        if "model=timm" in overrides:
-            pytest.importorskip("timm", reason="needs make setup-extras")
         overrides = [re.sub(r"^data\.data_dir=.*", f"data.data_dir={own_data}", override) for override in overrides]
         config = composed(*overrides)
         config.resume = None  # tests/runs/test_resume.py tests it

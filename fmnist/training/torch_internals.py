@@ -24,6 +24,6 @@ def graph(network: Any, images: Any) -> Any:
         with warnings.catch_warnings():
             # Tracing is deprecated, and still the only way to TensorBoard's graph.
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
             _last[key] = _pytorch_graph.graph(network, images)  # type: ignore[no-untyped-call]
     return _last[key]
