@@ -6,6 +6,7 @@ Imports only the standard library, so that the list comes at once and ``doctor``
 import ast
 import runpy
 import sys
+from pathlib import Path
 
 from fmnist.config.paths import PACKAGE, TRAIN
 from fmnist.runs.output import robust_output
@@ -39,6 +40,7 @@ def main() -> None:
 
         sys.exit(f"error: no command '{name}'{did_you_mean(name, commands())} (commands: {', '.join(commands())})")
     del sys.argv[1]
+    sys.path.append(str(Path.cwd()))  # own networks and data sets; `python -m` has it, an installed `fmnist` has not
     if name == "train":
         runpy.run_path(str(TRAIN), run_name="__main__")
     else:

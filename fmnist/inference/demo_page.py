@@ -97,7 +97,7 @@ def page(classify: Classify, spec: DataSpec, description: str) -> gr.Blocks:
                     format="png", height=SIDE, interactive=False, show_label=False, buttons=[], elem_id="seen"
                 )
             with gr.Column(min_width=COLUMN), gr.Tab("Prediction"):
-                answer = gr.Label(show_label=False, elem_id="answer")
+                answer = gr.Label(num_top_classes=10, show_label=False, elem_id="answer")
         outputs = [answer, seen, message]
         gr.on(
             [file.change, picture_tab.select],

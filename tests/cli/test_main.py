@@ -1,7 +1,9 @@
 """``python -m fmnist``: the list of commands, and running one of them."""
 
+import contextlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,17 @@ def fmnist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["fmnist", *arguments])
+        monkeypatch.setattr(sys, "path", [*sys.path])
         monkeypatch.delitem(sys.modules, "fmnist.predict", raising=False)  # else runpy warns
         return outcome_of(entry.main, capsys)
 
     return call
+
+
+def test_own_modules_are_found_in_the_working_directory(fmnist: Callable[..., Outcome], tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        assert fmnist("predict", "--help").code == 0
+    assert sys.path[-1] == str(tmp_path)
 
 
 def test_every_command_is_listed_with_a_help_line(fmnist: Callable[..., Outcome]) -> None:
