@@ -8,6 +8,7 @@ Every key is checked against the constructor's signature and every plain value a
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
 from fmnist.config.settings import trusted
 from fmnist.config.signature import check_arguments, parameters
 
@@ -120,7 +121,9 @@ def _target(key: str, name: object, kind: type, trust: Sequence[str]) -> Callabl
     try:
         target: Any = hydra.utils.get_object(name)
     except ImportError as error:
-        raise UserError(f"{key}._target_ is not a class: {' '.join(str(error).split())}") from error
+        module, _, attribute = name.rpartition(".")
+        reason = f"{module} has no '{attribute}'" if module in sys.modules else one_line(error)
+        raise UserError(f"{key}._target_ is not a class: {reason}") from error
     if kind is nn.Module and inspect.isfunction(target):
         if name.startswith("torchvision.models."):
             raise UserError(f"{key}._target_ names {name}: write model=torchvision model.name={target.__name__}")

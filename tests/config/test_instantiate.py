@@ -42,7 +42,7 @@ def test_object_is_built_from_the_node_and_what_the_program_knows() -> None:
             for name in ("", ".os.system", "torch.nn:Linear", 3)
         ),
         ({"_target_": "torch"}, r"model\._target_ is not a class: torch is a module"),
-        ({"_target_": "torch.nn.Lineer"}, r"model\._target_ is not a class: .*'Lineer'"),
+        ({"_target_": "torch.nn.Lineer"}, r"model\._target_ is not a class: torch\.nn has no 'Lineer'$"),
         ({"_target_": "torch.Generator"}, r"model\._target_ must be a Module, got torch\.Generator"),
         ({"_target_": CNN_, "_partial_": True}, r"model\._partial_ must be false, got True"),
         *(({"_target_": CNN_, key: [1]}, rf"CNN takes no model\.{key}") for key in ("_args_", "_convert_")),
