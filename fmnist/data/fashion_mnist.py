@@ -32,6 +32,10 @@ class FashionMNIST(ImageDataModule):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        stems = {"train": "train", "test": "t10k"}
+        self.sha256 = {  # which read verifies
+            split: files.SHA256[f"{stem}-images-idx3-ubyte"] for split, stem in stems.items()
+        }
         if self.data_dir is None:
             self.directory = download.CACHE
             return
@@ -43,9 +47,6 @@ class FashionMNIST(ImageDataModule):
     def prepare_data(self) -> None:
         if self.data_dir is None:
             download.fetch(self.directory)
-
-    def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
-        return files.SHA256[f"{'t10k' if split == 'test' else 'train'}-images-idx3-ubyte"]  # verified by read
 
     def read(self, split: Split) -> ImageDataset:
         arrays = files.load(self.directory, "t10k" if split == "test" else "train")

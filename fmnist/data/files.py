@@ -25,7 +25,6 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 TRAIN_SIZE = 60_000
-TEST_SIZE = 10_000
 
 # SHA-256 of the uncompressed files: the header of a .gz differs between distributors, its content does not.
 SHA256 = {

@@ -5,42 +5,28 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fmnist.config.errors import UserError, printable
 from fmnist.config.paths import data_cache
-from fmnist.data import pictures
+from fmnist.data import picture_listing, pictures
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.image_data import ImageDataModule, Split
+from fmnist.data.picture_listing import TEST, VAL, Entry
 from fmnist.data.spec import DataSpec, Fit
 from fmnist.runs import atomic
 
 log = logging.getLogger(__name__)
-
-TRAIN, VAL, TEST = "train", "val", "test"
-SET_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}  # sub-folders
-SHOWN = 5  # names in a message
-
-
-class Entry(NamedTuple):
-    """A picture file, as it was when it was listed."""
-
-    part: str  # train, val or test
-    label: int
-    path: str  # below the folder
-    size: int  # bytes
-    modified: int  # nanoseconds
 
 
 class Folder(ImageDataModule):
@@ -86,8 +72,8 @@ class Folder(ImageDataModule):
         self.test_size = test_size
         self.test_seed = test_seed
         try:
-            self.sets = find_sets(self.directory)
-            names = class_names(self.sets)
+            self.sets = picture_listing.find_sets(self.directory)
+            names = picture_listing.class_names(self.sets)
         except UserError as error:
             raise ValueError(f"data_dir: {error}") from error
         resolved = self.directory.resolve()
@@ -100,7 +86,7 @@ class Folder(ImageDataModule):
         if self.sha256:  # Lightning asks once more before the test
             return
         try:
-            entries = list_pictures(self.sets, self.spec.class_names, self.directory)
+            entries = picture_listing.list_pictures(self.sets, self.spec.class_names, self.directory)
         except OSError as error:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
         try:
@@ -117,39 +103,33 @@ class Folder(ImageDataModule):
     def _fill(self, entries: Sequence[Entry]) -> dict[str, Any]:
         """Makes the images and writes them to the cache, the index last."""
         (self.cache / "index.json").unlink(missing_ok=True)
-        shape = self.spec.image_shape
-        check_memory(len(entries) * int(np.prod(shape)))
+        check_memory(len(entries) * math.prod(self.spec.image_shape))
         images, errors = pictures.read_many([self.directory / entry.path for entry in entries], self.spec)
         readable = [number for number, error in enumerate(errors) if error is None]
         images, kept = images[readable], [entries[number] for number in readable]
         left_out = [entry.path for entry, error in zip(entries, errors, strict=True) if error]
-        warnings = [_some("left out, no readable pictures", left_out)]
+        warnings = picture_listing.warning("left out, no readable pictures", left_out)
         if TEST not in self.sets:
-            kept = put_aside(kept, self.test_size, self.test_seed)
+            kept = picture_listing.put_aside(kept, self.test_size, self.test_seed)
         in_test = np.array([entry.part == TEST for entry in kept])
-        warnings += check_classes(kept, self.spec.class_names)
-        warnings.append(find_copies(images, kept))
+        warnings += picture_listing.check_classes(kept, self.spec.class_names)
+        warnings += picture_listing.find_copies(images, kept)
         parts, hashes = {}, {}
         for split, chosen in (("train", ~in_test), ("test", in_test)):
             parts[split] = [list(entry)[:3] for entry, use in zip(kept, chosen, strict=True) if use]
-            content = io.BytesIO()
-            np.save(content, images[chosen])
+            part, content = images[chosen], io.BytesIO()
+            np.save(content, part)
             atomic.write(self.cache / f"{split}.npy", content.getbuffer())
-            hashes[split] = hashlib.sha256(images[chosen].tobytes()).hexdigest()
-        index = {
-            "folder": str(self.directory.resolve()),
-            "listed": [list(entry) for entry in entries],
-            "parts": parts,
-            "sha256": hashes,
-            "warnings": [warning for warning in warnings if warning],
-        }
+            hashes[split] = hashlib.sha256(part.data).hexdigest()
+        listed = [list(entry) for entry in entries]
+        index = {"listed": listed, "parts": parts, "sha256": hashes, "warnings": warnings}
         atomic.write(self.cache / "index.json", json.dumps(index).encode())
         return index
 
     def setup(self, stage: str) -> None:
         self.sha256 = dict(self._index["sha256"])  # of both sets
         super().setup(stage)
-        if self.trainer and self.trainer.is_global_zero and self.trainer.default_root_dir and stage == "fit":
+        if self.trainer and self.trainer.is_global_zero and stage == "fit":
             self._write_list(Path(self.trainer.default_root_dir) / "pictures.csv")
 
     def _write_list(self, path: Path) -> None:
@@ -174,9 +154,6 @@ class Folder(ImageDataModule):
         labels = torch.tensor([label for _, label, _ in index["parts"][split]])
         return ImageDataset(torch.from_numpy(images), labels)
 
-    def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
-        return self.sha256[split]
-
     def split_train(self) -> tuple[Tensor, Tensor]:
         in_val = torch.tensor([part == VAL for part, _, _ in self._index["parts"]["train"]])
         if VAL in self.sets and self.val_size:
@@ -198,70 +175,6 @@ class Folder(ImageDataModule):
         return f"delete {self.cache}, and the pictures are read again"
 
 
-def find_sets(folder: Path) -> dict[str, Path]:
-    """The directories whose sub-directories are classes, by ``train``, ``val`` and ``test``.
-
-    Raises:
-        UserError: The folder does not exist, or has no sub-directories.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} " + ("is not a directory" if folder.exists() else "does not exist"))
-    below = _subdirectories(folder)
-    if "train" in below and set(below) <= set(SET_NAMES) and _subdirectories(folder / "train"):
-        return {SET_NAMES[name]: folder / name for name in below}
-    if not below:
-        raise UserError(f"{folder} must hold a sub-directory of pictures for each class, and has no sub-directory")
-    return {TRAIN: folder}
-
-
-def class_names(sets: dict[str, Path]) -> tuple[str, ...]:
-    """The names of the classes, sorted.
-
-    Raises:
-        UserError: There is one class alone, or a class that is not in the training set.
-    """
-    names = _subdirectories(sets[TRAIN])
-    if len(names) < 2:
-        raise UserError(f"{sets[TRAIN]} must hold at least two classes, and has {', '.join(names) or 'none'}")
-    if odd := [name for name in names if not name.isprintable()]:
-        raise UserError(f"rename {printable(odd[0])} in {sets[TRAIN]}: a class must have a printable name")
-    for directory in sets.values():
-        if unknown := [name for name in _subdirectories(directory) if name not in names]:
-            raise UserError(f"{directory} has {_listed(unknown)}, and {sets[TRAIN]} has no such class")
-    return tuple(names)
-
-
-def _subdirectories(directory: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"cannot read {directory}: {error.strerror}") from error
-
-
-def list_pictures(sets: dict[str, Path], names: Sequence[str], folder: Path) -> list[Entry]:
-    """All files below the classes, sorted by set, class and path; hidden ones are left out."""
-    entries = []
-    for part, directory in sets.items():
-        for label, name in enumerate(names):
-            found = sorted(_files(directory / name), key=lambda file: file.path)
-            for file in found:
-                status, path = file.stat(), file.path.removeprefix(f"{folder}{os.sep}")
-                entries.append(Entry(part, label, path, status.st_size, status.st_mtime_ns))
-    return entries
-
-
-def _files(directory: Path | str) -> Iterator[os.DirEntry[str]]:
-    """The files below a directory that are not hidden; none if it does not exist."""
-    with suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files(entry.path)
-            elif entry.is_file():
-                yield entry
-
-
 def check_memory(needed: int) -> None:
     """Checks that images of so many bytes fit into the memory, three times: they are copied.
 
@@ -280,60 +193,8 @@ def check_memory(needed: int) -> None:
         )
 
 
-def put_aside(entries: Sequence[Entry], share: float, seed: int) -> list[Entry]:
-    """Moves a share of each class to the test set, but not its last picture.
-
-    Which ones follows from the hash of the file's name and the seed, so that adding pictures moves few others.
-    """
-    chosen = set()
-    for label in {entry.label for entry in entries}:
-        paths = [entry.path for entry in entries if entry.label == label]
-        paths.sort(key=lambda path: hashlib.sha256(os.fsencode(f"{seed}/{path}")).digest())
-        chosen |= set(paths[: min(round(share * len(paths)) or 1, len(paths) - 1)])
-    return [entry._replace(part=TEST) if entry.path in chosen else entry for entry in entries]
-
-
-def check_classes(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
-    """A warning if the test set lacks classes.
-
-    Raises:
-        UserError: A class has no training picture, or there is no test picture at all.
-    """
-    in_train = {entry.label for entry in entries if entry.part != TEST}
-    in_test = {entry.label for entry in entries if entry.part == TEST}
-    if missing := [name for label, name in enumerate(names) if label not in in_train]:
-        raise UserError(f"there is no readable training picture of {_listed(missing)}")
-    if not in_test:
-        raise UserError("there is no readable test picture")
-    missing = [name for label, name in enumerate(names) if label not in in_test]
-    return [f"the test set has no picture of {_listed(missing)}"] if missing else []
-
-
-def find_copies(images: NDArray[np.uint8], entries: Sequence[Entry]) -> str:
-    """A warning if test pictures are also training pictures, after the scaling."""
-    digests = [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(images)]
-    seen = {digest: entry.path for digest, entry in zip(digests, entries, strict=True) if entry.part != TEST}
-    copies = [
-        f"{entry.path} = {seen[digest]}"
-        for digest, entry in zip(digests, entries, strict=True)
-        if entry.part == TEST and digest in seen
-    ]
-    return _some("test pictures that are also training pictures, which makes the test too easy", copies)
-
-
-def _some(what: str, items: Iterable[str]) -> str:
-    items = list(items)
-    return f"{what} ({len(items)}): {_listed(items)}" if items else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
 def _read_index(cache: Path) -> dict[str, Any] | None:
     try:
         return dict(json.loads((cache / "index.json").read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
-        return None  # damaged: made anew
+    except (FileNotFoundError, ValueError, TypeError):
+        return None  # there is none, or it is damaged

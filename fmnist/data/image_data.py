@@ -1,6 +1,5 @@
 """The LightningDataModule of every data set: splits the images and batches them. A data set supplies the images."""
 
-import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -93,7 +92,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.augmentations = augmentations
         self.reshuffle = reshuffle
         self.class_weights = class_weights
-        self.sha256: dict[str, str] = {}  # of the sets that have been read
+        self.sha256: dict[str, str] = {}  # of each set that has been read, by which a resumed run notices other images
 
     @abstractmethod
     def read(self, split: Split) -> ImageDataset:
@@ -103,8 +102,9 @@ class ImageDataModule(LightningDataModule, ABC):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         split: Split = "test" if stage == "test" else "train"
         dataset = self.read(split)
-        self._check(split, dataset)
-        self.sha256[split] = self.fingerprint(split, dataset)
+        dataset.check(self.spec, f"{type(self).__name__}.read('{split}')")
+        if split not in self.sha256:
+            self.sha256[split] = dataset.sha256()
         if split == "test":
             self.test_set = dataset.to(device)
             return
@@ -122,33 +122,6 @@ class ImageDataModule(LightningDataModule, ABC):
         log.info("data: %d training and %d validation images from %s", *sizes, self.directory or self.spec.name)
         if remainder := len(self.train_indices) % self._shard.world_size:
             log.info("data: each epoch leaves out %d images, so that all processes have equally many", remainder)
-
-    def _check(self, split: Split, dataset: ImageDataset) -> None:
-        """Checks that what a data set reads is as it says.
-
-        Raises:
-            UserError: It is not.
-        """
-        images, labels = dataset.images, dataset.labels
-        wanted = f"uint8 images [N, {', '.join(map(str, self.spec.image_shape))}] and int64 labels [N]"
-        if (images.dtype, labels.dtype) != (torch.uint8, torch.int64) or (
-            images.shape != (len(labels), *self.spec.image_shape) or labels.dim() != 1 or len(labels) == 0
-        ):
-            kinds = [str(part.dtype).removeprefix("torch.") for part in (images, labels)]
-            found = f"{kinds[0]} {list(images.shape)} and {kinds[1]} {list(labels.shape)}"
-            raise UserError(f"{type(self).__name__}.read('{split}') must return {wanted}, got {found}")
-        if labels.min() < 0 or labels.max() >= self.spec.num_classes:
-            found = f"labels from {int(labels.min())} to {int(labels.max())}"
-            raise UserError(
-                f"{type(self).__name__}.read('{split}') must return labels from 0 to {self.spec.num_classes - 1}, "
-                f"got {found}"
-            )
-
-    def fingerprint(self, split: Split, dataset: ImageDataset) -> str:
-        """SHA-256 of the content of a set, by which a resumed run notices other images."""
-        digest = hashlib.sha256(dataset.images.numpy().data)
-        digest.update(dataset.labels.numpy().data)
-        return digest.hexdigest()
 
     def split_train(self) -> tuple[Tensor, Tensor]:
         """Indices of the training and the validation images within the training set."""
@@ -171,22 +144,16 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"the images from {where} are not those that the run began with: put those back, or start a new run"
             )
 
-    def loss_weights(self) -> Tensor | None:
-        """The weight of each class in the training loss, float32 [num_classes], with a mean of 1 over the images."""
-        if self.class_weights is None:
-            return None
-        counts = self.train_set.labels[self.train_indices].bincount(minlength=self.spec.num_classes)
-        return len(self.train_indices) / (self.spec.num_classes * counts.clamp(min=1)).float()
-
     @cached_property
     def pixel_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of each channel of the training images, in pixel values."""
-        images = self.train_set.images[self.train_indices]
-        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double().cpu()
-        share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.double)
-        mean = share @ values
-        std = (share @ values**2 - mean**2).sqrt()
-        return mean.tolist(), std.tolist()
+        return self.train_set.channel_statistics(self.train_indices)
+
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the training loss, float32 [num_classes]."""
+        if self.class_weights is None:
+            return None
+        return self.train_set.balanced_weights(self.train_indices, self.spec.num_classes)
 
     def part(self, split: str) -> tuple[ImageDataset, Tensor]:
         """The set that contains a split, and the positions of the split's images in it, int64 [N].

@@ -50,12 +50,15 @@ class MNIST(ImageDataModule):
         if self.data_dir is not None:
             return
         cache = data_cache()
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f".{self.spec.name}.lock"):
-            try:
-                self._find()
-            except UserError:
-                self._download(cache)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f".{self.dataset.__name__}.lock"):
+                try:
+                    self._find()
+                except UserError:
+                    self._download(cache)
+        except OSError as error:
+            raise UserError(f"cannot write the data cache {cache}: {error.strerror or error}") from error
 
     def read(self, split: Split) -> ImageDataset:
         return idx.read_set(self._find()[split], self.spec, first_label=self.first_label)

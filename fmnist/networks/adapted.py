@@ -1,13 +1,12 @@
 """Networks of torchvision and timm, for images of any number of channels and classes."""
 
-import difflib
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torchvision
 from torch import Tensor, nn
 
+from fmnist.config.suggestion import did_you_mean
 from fmnist.networks.normalize import Normalize
 
 
@@ -46,7 +45,7 @@ class Torchvision(Adapted):
     def __init__(self, *, name: str, in_channels: int = 1, image_size: int = 28, num_classes: int = 10) -> None:
         names = torchvision.models.list_models(torchvision.models)
         if name not in names:
-            raise ValueError(f"name must be a classification network of torchvision, got {name}{_close(name, names)}")
+            raise ValueError(f"name: torchvision has no classification network {name}{did_you_mean(name, names)}")
         options: dict[str, Any] = {"num_classes": num_classes}
         if name.startswith("vit_"):
             options["image_size"] = image_size
@@ -80,7 +79,7 @@ class Timm(Adapted):
         except ImportError as error:
             raise ValueError("name: needs the package timm: make setup-extras, or pip install '.[timm]'") from error
         if not timm.is_model(name):
-            raise ValueError(f"name must be a network of timm, got {name}{_close(name, timm.list_models())}")
+            raise ValueError(f"name: timm has no network {name}{did_you_mean(name, timm.list_models())}")
         options: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
         try:
             try:
@@ -106,8 +105,3 @@ def replace_first_convolution(network: nn.Module, in_channels: int) -> None:
             setattr(parent, name.rpartition(".")[2], nn.Conv2d(in_channels, bias=layer.bias is not None, **options))
             return
     raise ValueError("name: the network has no convolution to adapt to the channels of the images")
-
-
-def _close(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; for example {', '.join(names[:3])}"

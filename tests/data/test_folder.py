@@ -17,8 +17,9 @@ from PIL import Image
 
 import fmnist
 from fmnist.config.errors import UserError
-from fmnist.data import folder, pictures
-from fmnist.data.folder import Entry, Folder
+from fmnist.data import pictures
+from fmnist.data.folder import Folder
+from fmnist.data.picture_listing import Entry, put_aside
 from fmnist.data.spec import DataSpec
 from fmnist.runs.run_directory import RunDirectory
 from tests.helpers import ROOT, TINY, Outcome, TrainHere, one_line, run_command
@@ -27,7 +28,7 @@ CLASSES = ["cat", "dog", "hen"]
 
 
 def draw(path: Path, seed: int) -> None:
-    """A picture of its own, of any size."""
+    """Writes a random picture; each seed gives another one, of another size."""
     random = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(random.integers(0, 256, (*random.integers(20, 300, 2), 3), np.uint8)).save(path)
@@ -109,7 +110,7 @@ def test_part_put_aside_is_stratified_and_hardly_changes_with_new_pictures(
         entries = [
             Entry("train", label, f"{label}/{n}", 1, 1) for label, count in enumerate(counts) for n in range(count)
         ]
-        after = folder.put_aside(entries, share, seed)
+        after = put_aside(entries, share, seed)
         assert [entry.path for entry in after] == [entry.path for entry in entries]
         return [{entry.path for entry in after if (entry.part, entry.label) == ("test", k)} for k in range(len(counts))]
 
@@ -168,6 +169,10 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         (lambda path: [shutil.move(path / name, path.parent) for name in CLASSES[1:]], "two classes, and has cat"),
         (lambda path: (path / "cat").rename(path / "c\nat"), "rename c.at in .*: a class must have a printable name"),
         (lambda path: (path / "owl").mkdir(), "there is no readable training picture of owl"),
+        (
+            lambda path: arrange(path, "val", "valid", "train"),
+            "must hold one validation set, and has train, ",
+        ),
         (lambda path: [arrange(path, "test", "train"), (path / "test/owl").mkdir()], "has owl, and .* no such"),
     ],
 )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from fmnist.config.errors import UserError
 from fmnist.data.batches import Batch, SeededBatchSampler
 from fmnist.data.dataset import AugmentedDataset, ImageDataset
 from fmnist.data.fashion_mnist import FashionMNIST
-from fmnist.data.image_data import ImageDataModule
 from fmnist.networks.cnn import CNN
 from fmnist.training.callbacks.step_seeds import StepSeeds
 from fmnist.training.classifier import Classifier
@@ -135,10 +133,7 @@ def test_balanced_weights_make_all_classes_count_alike(mixed: bool) -> None:
     """Against scikit-learn's weights and a sum written out."""
     module = classifier(label_smoothing=0.1)
     labels = torch.tensor([0, 0, 0, 1, 1, 9, 9, 9, 9, 9])
-    data = MagicMock(train_set=ImageDataset(torch.zeros(10, 1, 28, 28), labels), train_indices=torch.arange(10))
-    data.spec, data.class_weights = FashionMNIST.spec, "balanced"
-    weights = ImageDataModule.loss_weights(data)
-    assert weights is not None
+    weights = ImageDataset(torch.zeros(10, 1, 28, 28), labels).balanced_weights(torch.arange(10), 10)
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 9]), y=labels.numpy())
     np.testing.assert_allclose(weights[[0, 1, 9]] * 10 / 3, expected, rtol=1e-6)  # three of ten classes have images
     module.class_weights = weights
