@@ -73,6 +73,7 @@ def evaluate(options: Options) -> Path:
         classifier.network = tta.TestTimeAugmentation(classifier.network, options.tta)
         suffix, note = f"_tta_{options.tta}", f", mean over variants of each image (tta={options.tta})"
     data = trained.data(config, options.split, options.data_dir)
+    trained.check_same(run, classifier, data, options.split)
     dataset, indices = data.part(options.split)
     if len(indices) == 0:
         raise UserError(f"the run has no {options.split} split (data.val_size=0)")

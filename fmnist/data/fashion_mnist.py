@@ -42,7 +42,7 @@ class FashionMNIST(ImageDataModule):
         try:
             files.find(self.directory)  # their content is verified when they are read
         except UserError as error:
-            raise ValueError(f"data_dir: {error}") from error
+            raise ValueError(f"data_dir: {error}; for your own images add data=folder or data=idx") from error
 
     def prepare_data(self) -> None:
         if self.data_dir is None:

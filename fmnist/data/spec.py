@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from fmnist.config.signature import check_arguments
+
 Fit = Literal["pad", "crop", "stretch"]
 
 
@@ -50,6 +52,8 @@ class DataSpec:
 
         Raises:
             KeyError: A key is missing.
+            UserError: A value has another type.
         """
         own = {field.name: values[field.name] for field in fields(cls)}
+        check_arguments("data", cls, own)
         return cls(**{**own, "class_names": tuple(own["class_names"])})

@@ -40,7 +40,9 @@ def _in_directory(directory: Path) -> list[Path]:
         if path.suffix.lower() in pictures.SUFFIXES and not path.name.startswith(".")
     )
     if not found:
-        raise UserError(f"{directory} holds no picture file ({' '.join(pictures.SUFFIXES)})")
+        below = f"; for those in its directories write '{directory}/*/*'"
+        deeper = any(path.is_dir() for path in directory.iterdir())
+        raise UserError(f"{directory} holds no picture file ({' '.join(pictures.SUFFIXES)}){below if deeper else ''}")
     return found
 
 

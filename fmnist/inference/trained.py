@@ -1,5 +1,6 @@
 """Loads the trained network of a run directory, with its configuration and data."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from fmnist import build
 from fmnist.config import settings
 from fmnist.config.errors import UserError, one_line
-from fmnist.data.image_data import ImageDataModule
+from fmnist.data.image_data import ImageDataModule, Split
 from fmnist.data.spec import DataSpec
 from fmnist.runs import checkpoint_io
 from fmnist.runs.run_directory import RunDirectory, locate
 from fmnist.training.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 Checkpoint = Literal["best", "last"]
 
@@ -54,9 +57,11 @@ def load_classifier(run: RunDirectory, checkpoint: str = "best", trust: Sequence
     ):
         raise UserError(f"{path} is not a checkpoint: it holds no weights, or more than weights")
     try:
-        classifier = build.classifier(config, DataSpec.from_dict(content["data"]))
+        spec = DataSpec.from_dict(content["data"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe its data set: another version's?") from error
+    try:
+        classifier = build.classifier(config, spec)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot use the configuration of {run.path}: {one_line(error)}") from error
     try:
@@ -105,6 +110,20 @@ def data(config: DictConfig, split: str, data_dir: Path | None = None) -> ImageD
     module.prepare_data()
     module.setup("test" if split == "test" else "fit")
     return module
+
+
+def check_same(run: RunDirectory, classifier: Classifier, data: ImageDataModule, split: str) -> None:
+    """Warns if the images of a split have changed since the run.
+
+    Raises:
+        UserError: They have other classes or another shape, so that the network is not for them.
+    """
+    if data.spec != classifier.data:
+        raise UserError(f"{run.shown} was trained on another data set: its classes or the shape of its images differ")
+    official: Split = "test" if split == "test" else "train"
+    before = ((run.read_manifest() or {}).get("data") or {}).get("sha256") or {}
+    if before.get(official, data.sha256[official]) != data.sha256[official]:
+        log.warning("the %s images have changed since the run, which was trained and tested on others", official)
 
 
 def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:

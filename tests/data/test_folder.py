@@ -282,6 +282,12 @@ def test_run_works_without_its_pictures(train: Callable[..., Outcome], animals: 
     (table,) = run.path.glob("evaluation/*/predictions.csv")
     files = [line["file"] for line in csv.DictReader(table.read_text().splitlines())]
     assert files == [row["file"] for row in rows if row["set"] == "test"]
+    draw(animals / row["file"], 5)
+    changed = run_command(ROOT / "fmnist/evaluate.py", f"run={run.path}")
+    assert (changed.code, "the test images have changed since the run" in changed.out + changed.err) == (0, True)
+    draw(animals / "owl/1.png", 6)
+    outcome = run_command(ROOT / "fmnist/evaluate.py", f"run={run.path}")
+    assert "was trained on another data set: its classes or" in outcome.err.splitlines()[-1]
 
 
 def test_run_does_not_go_on_with_other_pictures(train: Callable[..., Outcome], animals: Path, tmp_path: Path) -> None:

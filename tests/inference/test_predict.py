@@ -216,9 +216,14 @@ def test_directories_and_patterns_are_searched_and_each_file_is_taken_once(
     assert found("~/below") == [f"{tmp_path}/below/c.webp", f"{tmp_path}/below/d.png"]
     assert found("nowhere.png") == ["nowhere.png"]
     (tmp_path / "bare").mkdir()
+    (tmp_path / "outer/inner").mkdir(parents=True)
     for name, message in (
         ("", "images contains an empty name"),
         ("bare", f"bare holds no picture file ({' '.join(SUFFIXES)})"),
+        (
+            "outer",
+            f"outer holds no picture file ({' '.join(SUFFIXES)}); for those in its directories write 'outer/*/*'",
+        ),
         ("bar*", "no file matches bar*"),  # but a directory
     ):
         with pytest.raises(UserError, match=f"^{re.escape(message)}$"):

@@ -59,6 +59,15 @@ def save(weights: Any) -> Callable[[RunDirectory], object]:
     return lambda run: torch.save({"state_dict": weights}, run.best_checkpoint)
 
 
+def describe(**values: object) -> Callable[[RunDirectory], object]:
+    def change(run: RunDirectory) -> None:
+        checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+        checkpoint["data"] |= values
+        torch.save(checkpoint, run.best_checkpoint)
+
+    return change
+
+
 def configure(old: str, new: str) -> Callable[[RunDirectory], object]:
     return lambda run: (path := run.hydra / "config.yaml").write_text(path.read_text().replace(old, new))
 
@@ -75,6 +84,7 @@ def configure(old: str, new: str) -> Callable[[RunDirectory], object]:
         ),
         (lambda run: run.best_checkpoint.unlink(), r"^no checkpoint \S+/best\.ckpt"),
         (lambda run: run.best_checkpoint.write_bytes(bytes(1000)), "is not a checkpoint, or is damaged"),
+        (describe(channels="x"), r"^data\.channels must be a whole number, got 'x'$"),
         (save({}), r"best\.ckpt does not describe its data set: another version's\?$"),
         (save(None), r"best\.ckpt is not a checkpoint: it holds no weights, or more than weights$"),
         (save({"network.out.bias": "text"}), "is not a checkpoint: it holds no weights, or more than weights$"),
