@@ -11,7 +11,7 @@ from pathlib import Path
 from fmnist.config.paths import PACKAGE, TRAIN
 from fmnist.runs.output import robust_output
 
-NOT_COMMANDS = ("__init__", "__main__", "build")
+NOT_COMMANDS = ("__init__", "__main__", "build", "build_network")
 
 
 def commands() -> dict[str, str]:

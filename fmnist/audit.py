@@ -138,16 +138,16 @@ def _predict(
 
     from fmnist.inference import trained
 
-    classifiers = [trained.load_classifier(run, options.checkpoint, options.trust) for run in runs]
+    networks = [trained.load_network(run, options.checkpoint, options.trust) for run in runs]
     probabilities = torch.zeros(len(runs), len(images), spec.num_classes)
     trained_on = torch.zeros(len(runs), len(images), dtype=torch.bool)
-    for i, (run, classifier) in enumerate(zip(runs, classifiers, strict=True)):
+    for i, (run, (network, its_spec)) in enumerate(zip(runs, networks, strict=True)):
         config = trained.configuration(run, options.checkpoint, options.trust)
-        if classifier.data != spec:
-            raise UserError(f"{run.shown} was trained on {classifier.data.name}, and {runs[0].shown} on {spec.name}")
+        if its_spec != spec:
+            raise UserError(f"{run.shown} was trained on {its_spec.name}, and {runs[0].shown} on {spec.name}")
         _, indices = trained.data(config, "train", options.data_dir).part("train")
         trained_on[i, indices] = True
-        probabilities[i] = trained.probabilities(classifier.network, images)
+        probabilities[i] = trained.probabilities(network, images)
     return probabilities, trained_on
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fmnist import build_network
 from fmnist.config import cores, settings
-from fmnist.config.errors import UserError, one_line
+from fmnist.config.errors import UserError
 from fmnist.config.instantiate import instantiate, instantiate_each, report_as_user_error
 from fmnist.config.monitor import monitored
 from fmnist.dashboard.callback import Dashboard
@@ -26,7 +27,6 @@ from fmnist.data.spec import DataSpec
 from fmnist.distributed.cluster_environment import RunEnvironment
 from fmnist.distributed.ddp import DDP, SyncBuffers
 from fmnist.distributed.process_info import ProcessInfo
-from fmnist.networks.ensemble import Ensemble
 from fmnist.runs.checkpoint_io import CheckpointIO
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training import lightning_messages, speed, trainer_options
@@ -93,25 +93,17 @@ def data(config: DictConfig) -> ImageDataModule:
     return module
 
 
-def classifier(config: DictConfig, spec: DataSpec | None = None) -> Classifier:
+def classifier(config: DictConfig, spec: DataSpec | None = None, network: nn.Module | None = None) -> Classifier:
     """The LightningModule with its network.
 
     Args:
         config: The run's configuration.
         spec: The data set that the network is for; None takes the configured one.
+        network: A trained network; None builds a new one.
     """
     spec = spec or data(config).spec
-    networks = [
-        instantiate(
-            config,
-            "model",
-            nn.Module,
-            offered={"in_channels": spec.channels, "image_size": spec.size, "num_classes": spec.num_classes},
-        )
-        for _ in range(config.ensemble)
-    ]
     module = Classifier(
-        network=networks[0] if len(networks) == 1 else Ensemble(networks),
+        network=network or build_network.network(config, spec),
         optimizer=instantiate(config, "optimizer", Optimizer),
         scheduler=instantiate(config, "scheduler", LRScheduler),
         data=spec,
@@ -124,21 +116,6 @@ def classifier(config: DictConfig, spec: DataSpec | None = None) -> Classifier:
     with report_as_user_error(config, "scheduler"):
         endless = config.trainer.max_epochs == -1 and config.trainer.max_steps == -1
         module.scheduler(optimizer, total_steps=float("inf") if endless else 1000)
-    images = torch.zeros(1, *spec.image_shape, dtype=torch.uint8)
-    try:
-        with torch.inference_mode():
-            shape = list(module.network.eval()(images).shape)
-    except RuntimeError as error:
-        hint = "; many networks need larger images: data.image_size" if "image_size" in config.data else ""
-        raise UserError(
-            f"model: forward pass failed on images of shape {list(images.shape)}: {one_line(error)}{hint}"
-        ) from error
-    module.network.train()
-    if shape != [1, spec.num_classes]:
-        raise UserError(
-            f"model: must return logits of shape [1, {spec.num_classes}] for images of shape {list(images.shape)}, "
-            f"returned {shape}"
-        )
     return module
 
 

@@ -50,9 +50,9 @@ def demo(options: Options) -> None:
         _import_gradio(uploads, options.host)
         from fmnist.inference import demo_page, trained
 
-        classifier = trained.load_classifier(run, options.checkpoint, options.trust)
+        network = trained.load_network(run, options.checkpoint, options.trust)
         description = describe(run, options.checkpoint)
-        page = demo_page.page(partial(trained.by_class, classifier), classifier.data, description)
+        page = demo_page.page(partial(trained.by_class, network), network.data, description)
         page.launch(
             server_name=options.host,
             server_port=options.port,

@@ -67,16 +67,17 @@ def evaluate(options: Options) -> Path:
     run = RunDirectory(options.run)
     config = trained.configuration(run, options.checkpoint, options.trust)
     build.configure_process(config)
-    classifier = trained.load_classifier(run, options.checkpoint, options.trust)
+    network, spec = trained.load_network(run, options.checkpoint, options.trust)
     suffix, note = "", ""
     if options.tta != "none":
-        classifier.network = tta.TestTimeAugmentation(classifier.network, options.tta)
+        network = tta.TestTimeAugmentation(network, options.tta)
         suffix, note = f"_tta_{options.tta}", f", mean over variants of each image (tta={options.tta})"
     data = trained.data(config, options.split, options.data_dir)
-    trained.check_same(run, classifier, data, options.split)
+    trained.check_same(run, spec, data, options.split)
     dataset, indices = data.part(options.split)
     if len(indices) == 0:
         raise UserError(f"the run has no {options.split} split (data.val_size=0)")
+    classifier = build.classifier(config, spec, network)
     (metrics,) = build.evaluator(config, options.split).test(classifier, data.loader(options.split), verbose=False)
     metrics = {name.replace("test/", f"{options.split}/") + suffix: value for name, value in metrics.items()}
     evaluation = Evaluation.of(dataset, indices, classifier.test_metrics.logits())

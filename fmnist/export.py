@@ -57,8 +57,7 @@ def export(options: Options) -> Path:
     from fmnist.inference.export_formats import FORMATS, capture, check
 
     config = trained.configuration(run, options.checkpoint, options.trust)
-    classifier = trained.load_classifier(run, options.checkpoint, options.trust)
-    network, spec = classifier.network, classifier.data
+    network, spec = trained.load_network(run, options.checkpoint, options.trust)
     try:
         images, kind = trained.data(config, "test", options.data_dir).test_set.images, "test images"
     except UserError as error:

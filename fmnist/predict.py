@@ -67,10 +67,10 @@ def main(options: Options) -> None:
 
         from fmnist.inference import trained
 
-        classifier = trained.load_classifier(run, options.checkpoint, options.trust)
+        network = trained.load_network(run, options.checkpoint, options.trust)
         found += read_test_images(indices, options)
         images = torch.stack([torch.from_numpy(picture.pixels) for picture in found])
-        predictions = list(map(Prediction, found, trained.by_class(classifier, images)))
+        predictions = list(map(Prediction, found, trained.by_class(network, images)))
         print(FORMATS[options.format](predictions), flush=True)
         path = draw(predictions[:ROWS], options)
         note = f", the first {ROWS} of {len(predictions)} pictures" if len(predictions) > ROWS else ""

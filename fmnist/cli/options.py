@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fmnist.cli.program import print_interrupted, report_user_errors
+from fmnist.cli.program import print_interrupted, quick_process, report_user_errors
 from fmnist.config.errors import UserError
 from fmnist.config.signature import check_value
 from fmnist.config.suggestion import did_you_mean
@@ -44,7 +44,7 @@ def run(main: Callable[[Options], object], options: type[Options]) -> None:
     A user's mistake ends it with one line and exit code 1. ``--help`` prints the docstring of the module that defines
     the options, and the help text of each option.
     """
-    with robust_output(), report_user_errors(), interruptible(print_interrupted):
+    with quick_process(), robust_output(), report_user_errors(), interruptible(print_interrupted):
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(describe(options))

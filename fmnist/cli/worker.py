@@ -5,7 +5,7 @@ Rank 0 starts it as ``python -m fmnist.cli.worker``, see ``fmnist.distributed.wo
 
 import signal
 
-from fmnist.cli.program import report_user_errors
+from fmnist.cli.program import quick_process, report_user_errors
 from fmnist.distributed import workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.runs.signals import exit_with_parent, in_slurm_job
@@ -36,5 +36,5 @@ def run(me: ProcessInfo) -> None:
 
 
 if __name__ == "__main__":
-    with report_user_errors():
+    with quick_process(), report_user_errors():
         main()

@@ -15,7 +15,6 @@ from typing import Any
 
 import hydra
 from hydra.errors import InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -30,7 +29,7 @@ PACKAGES = ("fmnist", "torch", "torchvision", "torchmetrics", "lightning")
 PARTIAL = ("optimizer", "scheduler")  # groups whose objects need an argument that is known only later
 
 # Exceptions by which a constructor rejects an argument.
-_REJECTIONS = (UserError, ValueError, MisconfigurationException, OSError)
+_REJECTIONS = (UserError, ValueError, OSError)
 
 
 def instantiate(
@@ -105,8 +104,10 @@ def report_as_user_error(config: DictConfig, key: str) -> Iterator[None]:
     try:
         yield
     except (InstantiationException, *_REJECTIONS) as error:
+        from lightning.fabric.utilities.exceptions import MisconfigurationException  # takes seconds to import
+
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, _REJECTIONS):
+        if not isinstance(cause, (*_REJECTIONS, MisconfigurationException)):
             raise cause or error from None  # a defect: keeps its own traceback
         message = " ".join(str(cause).split())
         names_argument = message.partition(" ")[0].rstrip(":") in OmegaConf.select(config, key)

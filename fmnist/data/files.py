@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def find(directory: Path) -> dict[str, Path]:
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """Reads one file, uncompressed, and verifies that it is the official one.
+    """Reads one file, uncompressed, and verifies that it is the official one. Jobs of one process share the memory.
 
     Args:
         path: An official file, plain or with ``.gz`` appended to its name.
@@ -79,6 +80,15 @@ def read(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: The file cannot be read, or its content is not the official one.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return _read(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=len(SHA256))
+def _read(path: Path, *_version: int) -> NDArray[np.uint8]:
     name = path.name.removesuffix(".gz")
     try:
         if path.suffix == ".gz":

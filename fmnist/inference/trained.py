@@ -1,29 +1,37 @@
-"""Loads the trained network of a run directory, with its configuration and data."""
+"""Loads the trained network of a run directory, with its configuration and data. Imported without Lightning."""
 
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import torch
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fmnist import build
+from fmnist import build_network
 from fmnist.config import settings
 from fmnist.config.errors import UserError, one_line
-from fmnist.data.image_data import ImageDataModule, Split
 from fmnist.data.spec import DataSpec
-from fmnist.runs import checkpoint_io
+from fmnist.runs import checkpoint_file
 from fmnist.runs.run_directory import RunDirectory, locate
-from fmnist.training.classifier import Classifier
+
+if TYPE_CHECKING:
+    from fmnist.data.image_data import ImageDataModule, Split
 
 log = logging.getLogger(__name__)
 
 Checkpoint = Literal["best", "last"]
+
+
+class Trained(NamedTuple):
+    """A trained network, in evaluation mode, and what it was trained on."""
+
+    network: nn.Module
+    data: DataSpec
 
 
 def load(run: str | os.PathLike[str], checkpoint: Checkpoint | None = None, trust: Sequence[str] = ()) -> nn.Module:
@@ -43,14 +51,16 @@ def load(run: str | os.PathLike[str], checkpoint: Checkpoint | None = None, trus
         UserError: The directory holds no finished run or no such checkpoint, or the weights do not fit the network.
     """
     path, named = locate(run)
-    return load_classifier(RunDirectory(path), checkpoint or named or "best", trust).network
+    network, spec = load_network(RunDirectory(path), checkpoint or named or "best", trust)
+    network.class_names = spec.class_names  # type: ignore[assignment]
+    return network
 
 
-def load_classifier(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> Classifier:
-    """Like ``load``, but returns the LightningModule."""
+def load_network(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> Trained:
+    """Like ``load``, for the commands."""
     config = configuration(run, checkpoint, trust)
     path = run.best_checkpoint if checkpoint == "best" else run.last_checkpoint
-    content = checkpoint_io.read(path)
+    content = checkpoint_file.read(path)
     weights = content.get("state_dict")
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
@@ -61,17 +71,15 @@ def load_classifier(run: RunDirectory, checkpoint: str = "best", trust: Sequence
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe its data set: another version's?") from error
     try:
-        classifier = build.classifier(config, spec)
+        network = build_network.network(config, spec)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot use the configuration of {run.path}: {one_line(error)}") from error
     try:
-        classifier.load_state_dict(weights)
+        network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
     except RuntimeError as error:
         differences = shorten(str(error).partition("\n")[2], 500)
         raise UserError(f"the weights in {path} do not fit the run's network: {differences}") from error
-    classifier.eval()
-    classifier.network.class_names = classifier.data.class_names  # type: ignore[assignment]
-    return classifier
+    return Trained(network.eval(), spec)
 
 
 def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[str] = ()) -> DictConfig:
@@ -95,7 +103,7 @@ def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[s
     return config
 
 
-def data(config: DictConfig, split: str, data_dir: Path | None = None) -> ImageDataModule:
+def data(config: DictConfig, split: str, data_dir: Path | None = None) -> "ImageDataModule":
     """The data module of a run, after ``setup`` for a split; downloads the data if necessary.
 
     Args:
@@ -106,19 +114,21 @@ def data(config: DictConfig, split: str, data_dir: Path | None = None) -> ImageD
     if data_dir is not None:
         config = config.copy()
         config.data.data_dir = str(data_dir)
+    from fmnist import build  # imports Lightning, which takes seconds
+
     module = build.data(config)
     module.prepare_data()
     module.setup("test" if split == "test" else "fit")
     return module
 
 
-def check_same(run: RunDirectory, classifier: Classifier, data: ImageDataModule, split: str) -> None:
+def check_same(run: RunDirectory, spec: DataSpec, data: "ImageDataModule", split: str) -> None:
     """Warns if the images of a split have changed since the run.
 
     Raises:
         UserError: They have other classes or another shape, so that the network is not for them.
     """
-    if data.spec != classifier.data:
+    if data.spec != spec:
         raise UserError(f"{run.shown} was trained on another data set: its classes or the shape of its images differ")
     official: Split = "test" if split == "test" else "train"
     before = ((run.read_manifest() or {}).get("data") or {}).get("sha256") or {}
@@ -138,7 +148,7 @@ def probabilities(network: nn.Module, images: Tensor, *, batch_size: int = 250) 
         return torch.cat([network(batch).float().softmax(dim=1) for batch in torch.split(images, batch_size)])
 
 
-def by_class(classifier: Classifier, images: Tensor) -> list[dict[str, float]]:
+def by_class(trained: Trained, images: Tensor) -> list[dict[str, float]]:
     """Like ``probabilities``: for each image, the probability of each class by its name."""
-    rows = probabilities(classifier.network, images).tolist()
-    return [dict(zip(classifier.data.class_names, row, strict=True)) for row in rows]
+    rows = probabilities(trained.network, images).tolist()
+    return [dict(zip(trained.data.class_names, row, strict=True)) for row in rows]

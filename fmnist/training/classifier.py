@@ -50,8 +50,7 @@ class Classifier(LightningModule):
         compile_mode: str | None = None,
     ) -> None:
         super().__init__()
-        # The fastest layout for convolutions on a CPU: 9 % less time per epoch for the lesson's network.
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing

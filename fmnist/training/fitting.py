@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from fmnist.runs import checkpoint_io
+from fmnist.runs import checkpoint_file
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.runs.summary import Metrics
 from fmnist.training.callbacks.epoch_report import EpochReport
@@ -55,7 +55,7 @@ def _training_metrics(trainer: Trainer, run: RunDirectory) -> Metrics:
 def _of_checkpoint(path: Path) -> Metrics | None:
     if not path.is_file():
         return None
-    checkpoint = checkpoint_io.read(path)
+    checkpoint = checkpoint_file.read(path)
     metrics = checkpoint["metrics"]
     return {"epochs": checkpoint["epoch"] + 1, **{name: metrics[name] for name in NAMES if name in metrics}}
 

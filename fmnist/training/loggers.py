@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from fmnist.runs import checkpoint_io
+from fmnist.runs import checkpoint_file
 from fmnist.runs.run_directory import RunDirectory
 from fmnist.training.torch_internals import graph
 
@@ -32,7 +32,7 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
         run: If it has a last checkpoint, it is resumed from there.
     """
     if run.last_checkpoint.is_file():
-        state = checkpoint_io.read(run.last_checkpoint)
+        state = checkpoint_file.read(run.last_checkpoint)
         log.info("going on after epoch %d, from %s", state["epoch"] + 1, run.last_checkpoint)
         _rewind(trainer, state["global_step"])
         return

@@ -9,7 +9,7 @@ import pytest
 
 from fmnist.cli import program
 from fmnist.config.errors import UserError
-from tests.helpers import Outcome, outcome_of
+from tests.helpers import Outcome, outcome_of, run_command
 
 
 @pytest.fixture
@@ -45,3 +45,34 @@ def test_defect_is_raised(run: Callable[..., Outcome]) -> None:
 
 def test_interrupt_prints_one_word(run: Callable[..., Outcome]) -> None:
     assert run(lambda: signal.raise_signal(signal.SIGINT)) == Outcome(130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "error"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('a reason')", 1, "a reason\n"),
+        ("raise ValueError('defect')", 1, "ValueError: defect\n"),
+    ],
+)
+def test_process_ends_after_its_exit_handlers_without_taking_the_interpreter_apart(
+    ending: str, code: int, error: str
+) -> None:
+    program = f"""
+import atexit, multiprocessing, sys, threading, time, weakref
+from fmnist.cli.program import quick_process
+class Kept:
+    def __del__(self): print("taken apart")
+kept = Kept()
+atexit.register(print, "earliest handler")
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+with quick_process():
+    atexit.register(print, "later handler", end=", ")
+    threading.Thread(target=lambda: (time.sleep(0.1), print("thread"))).start()
+    {ending}
+"""
+    outcome = run_command("-c", program, cold=True, timeout=30)
+    assert (outcome.code, outcome.out) == (code, "thread\nlater handler, earliest handler\n")
+    assert outcome.err.endswith(error)

@@ -139,9 +139,9 @@ def test_training_batch_is_shown_beside_its_originals_if_augmentation_changes_it
         data = SimpleNamespace(spec=FashionMNIST.spec, first_batch=lambda batch=batch: batch)
         writer = draw(TrainingBatch(count=4), data=data)
         assert titles(writer) == [("train/batch", "the first 4 images of the first training batch", 7)]
-        axes = writer.add_figure.call_args.args[1].axes[3]
-        assert axes.get_xlabel() == "Dress"
-        assert axes.images[0].get_array().shape == (28, width)
+        axes = writer.add_figure.call_args.args[1].axes[0]
+        assert axes.texts[3].get_text() == "Dress"
+        assert axes.images[3].get_array().shape == (28, width)
 
 
 def test_captions_of_mixtures_name_the_greater_share_first() -> None:

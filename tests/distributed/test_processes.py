@@ -20,7 +20,7 @@ from fmnist.config.errors import UserError
 from fmnist.distributed import workers
 from fmnist.distributed.process_info import ProcessInfo
 from fmnist.inference import trained
-from fmnist.runs import checkpoint_io, provenance
+from fmnist.runs import checkpoint_file, provenance
 from fmnist.runs.run_directory import RunDirectory
 from tests import fork_server
 from tests.helpers import ROOT, TINY, Outcome, Start, children, free_port, one_line, run_command, wait_until
@@ -184,10 +184,10 @@ def test_evaluation_with_two_processes_matches_one_process(odd: Odd) -> None:
 def test_logits_of_two_processes_are_gathered_in_order(odd: Odd) -> None:
     """The dashboard computes all its figures from them."""
     run, _ = odd
-    logits = checkpoint_io.read(run.last_checkpoint)["last_validation"]["logits"]
+    logits = checkpoint_file.read(run.last_checkpoint)["last_validation"]["logits"]
     images, indices = trained.data(run.read_configuration(), "val").part("val")
     with torch.no_grad():
-        expected = trained.load_classifier(run, "last")(images.images[indices])
+        expected = trained.load(run.path, "last")(images.images[indices])
     assert len(logits) == 501
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -231,7 +231,7 @@ def test_jobs_of_a_sweep_in_two_processes_and_in_one_take_the_same_steps(tmp_pat
     ended = run_command(ROOT / "train.py", "-m", *TINY, *recipe, "trainer.devices=2,1", f"hydra.sweep.dir={tmp_path}")
     assert ended.code == 0, ended
     two, one = (
-        checkpoint_io.read(next(tmp_path.glob(f"*devices-{devices}*")) / "checkpoints/last.ckpt") for devices in "21"
+        checkpoint_file.read(next(tmp_path.glob(f"*devices-{devices}*")) / "checkpoints/last.ckpt") for devices in "21"
     )
     torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-6)
     assert two["metrics"]["train/loss"] == pytest.approx(one["metrics"]["train/loss"], abs=1e-5)

@@ -18,7 +18,7 @@ from fmnist.dashboard.precision_recall import THRESHOLDS
 from fmnist.data.dataset import ImageDataset
 from fmnist.data.files import CLASS_NAMES
 from fmnist.evaluate import Options, evaluate
-from fmnist.runs import checkpoint_io
+from fmnist.runs import checkpoint_file
 from fmnist.runs.run_directory import RunDirectory
 from tests.helpers import one_line, run_command
 
@@ -102,7 +102,7 @@ def test_last_checkpoint_on_validation_images_repeats_the_validation(
     assert (outcome.code, outcome.err) == (0, "")
     assert "only 500 of 5000 images: the run limits the batches" in outcome.out
     directory = run.evaluation("last", "val")
-    seen_in_training = checkpoint_io.read(run.last_checkpoint)["metrics"]
+    seen_in_training = checkpoint_file.read(run.last_checkpoint)["metrics"]
     assert read_metrics(directory) == {name: pytest.approx(seen_in_training[name]) for name in ("val/loss", "val/acc")}
     table = pd.read_csv(directory / "predictions.csv")
     assert len(table) == 500

@@ -92,9 +92,9 @@ def configure(old: str, new: str) -> Callable[[RunDirectory], object]:
         (
             damage_weights,
             r"^the weights in \S+/best\.ckpt do not fit the run's network: "
-            r"Missing key\(s\) in state_dict: \"network\.conv2\.weight\"\. "
-            r"Unexpected key\(s\) in state_dict: \"network\.conv3\.weight\"\. "
-            r"size mismatch for network\.out\.bias: ",
+            r"Missing key\(s\) in state_dict: \"conv2\.weight\"\. "
+            r"Unexpected key\(s\) in state_dict: \"conv3\.weight\"\. "
+            r"size mismatch for out\.bias: ",
         ),
     ],
 )

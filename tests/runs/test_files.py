@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fmnist.config.errors import UserError
-from fmnist.runs import atomic, checkpoint_io
+from fmnist.runs import atomic, checkpoint_file, checkpoint_io
 from tests.helpers import Hostile
 
 
@@ -72,5 +72,5 @@ def test_unusable_checkpoint_is_rejected(tmp_path: Path) -> None:
         ("hostile", "hostile is rejected: it holds more than weights, and loading it could run its code"),
     ):
         with pytest.raises(UserError, match=message):
-            checkpoint_io.read(tmp_path / name)
+            checkpoint_file.read(tmp_path / name)
     assert not (tmp_path / "witness").exists()
