@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-report measure record ladder demo tensorboard doctor audit lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-peers bench-report measure record ladder demo tensorboard doctor audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -77,6 +77,10 @@ torture: data ## kill runs in two hundred ways, continue them, and compare (take
 bench: data ## measure what training costs, beside the floor and the usual ways (takes minutes)
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
+bench-peers: ## install what make bench also measures if it is there, Keras on TensorFlow and on JAX, in .venv-peers
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install keras tensorflow jax
+
 bench-report: setup ## put the newest result of make bench into the documents
 	$(BIN)/python -m benchmarks.report
 
@@ -107,5 +111,5 @@ lock: ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev $(LOCK) --constraint requirements-extras.lock --output-file requirements.lock
 
 clean: ## remove the environment and all caches; runs and data stay
-	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-peers .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './runs/*' -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.process import ROOT, python
 from fmnist.config.cores import usable_cores
+from fmnist.data.download import CACHE
 from fmnist.runs.provenance import processor
 
 IMPORTS = "import hydra, matplotlib.figure, fmnist.build, torch.utils.tensorboard"  # what a run imports
@@ -30,6 +31,9 @@ from fmnist.data.fashion_mnist import FashionMNIST
 print(timeit.repeat(lambda: [FashionMNIST().read(split) for split in ("train", "test")], number=1, repeat=2)[1])
 """  # the second time: the first fills the file cache
 SWEEP = "seed=range(0,8)"  # the test of this module sweeps over fewer
+PEERS = ROOT / ".venv-peers/bin/python"  # where `make bench-peers` installs them
+KERAS = {"Keras on TensorFlow": "tensorflow", "Keras on JAX": "jax"}
+PICTURE = "docs/dashboard.png"  # any will do
 VAL_SHARE = 12  # one image in twelve is for validation: 5,000 of 60,000
 
 
@@ -81,6 +85,7 @@ def measure(*, rounds: int, epochs: int, images: int, threads: int) -> dict[str,
         _compare(notes, epochs=epochs, images=images, threads=threads)
         _grow(notes, images=images * VAL_SHARE // (VAL_SHARE - 1), threads=threads)
         _start(notes)
+        _whole(notes, images=images, threads=threads)
     _sweep(notes, epochs=max(1, epochs // 2), images=images)  # once: it takes minutes
     return notes.figures
 
@@ -141,6 +146,38 @@ def _start(notes: Notes) -> None:
     notes.add("--cfg job", python("train.py", "--cfg", "job").seconds, "s")
     notes.add("mistyped override", python("train.py", "lr=0.1", code=1).seconds, "s")
     notes.add("verified files to tensors", float(python("-c", LOAD).text), "s")
+
+
+def _whole(notes: Notes, *, images: int, threads: int) -> None:
+    """Whole commands, from the shell's prompt to its next, for training until the test result and for what follows."""
+    with tempfile.TemporaryDirectory() as directory:
+        for epochs in (1, 5):
+            run = Path(directory, str(epochs))
+            name = f"whole command, {epochs} epochs".replace("1 epochs", "1 epoch")
+            sizes = (f"trainer.max_epochs={epochs}", f"trainer.limit_train_batches={images // 100}")
+            ours = notes.add(name, python("train.py", *sizes, f"hydra.run.dir={run}").seconds, "s")
+            if epochs == 1:
+                training: float = json.loads((run / "manifest.json").read_text())["training_seconds"]
+                notes.add(f"{name}, without the training", ours - training, "s")
+            settings = (f"--epochs={epochs}", f"--images={images}", "--batch-size=100")
+            for peer_name, module in (("notebook", "notebook"), ("usual Lightning project", "usual")):
+                theirs = python("-W", "ignore", "-m", f"benchmarks.{module}", *settings, f"--threads={threads}")
+                notes.add(f"{name}: {peer_name} / this project", theirs.seconds / ours, "")
+            for peer_name, backend in KERAS.items() if PEERS.exists() else ():
+                script = ("benchmarks/keras_peer.py", *settings, f"--data={CACHE}")
+                theirs = python(*script, interpreter=str(PEERS), KERAS_BACKEND=backend)
+                notes.add(f"{name}: {peer_name} / this project", theirs.seconds / ours, "")
+                if epochs == 5:
+                    notes.add(peer_name, statistics.mean(json.loads(theirs.text.splitlines()[-1])[1:]), "s")
+        notes.add("evaluate", python("-m", "fmnist.evaluate", str(run)).seconds, "s")
+        notes.add("predict one picture", python("-m", "fmnist.predict", str(run), PICTURE).seconds, "s")
+        smoke = python("train.py", "experiment=smoke", f"hydra.run.dir={directory}/smoke")
+        notes.add("experiment=smoke", smoke.seconds, "s")
+        notes.add("its peak memory", smoke.peak_memory / 2**20, "MB")
+        for name, launcher in (("one after the other", "basic"), ("beside each other", "joblib")):
+            places = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}/{launcher}")
+            seconds = python("train.py", "-m", SWEEP, "experiment=smoke", *places).seconds
+            notes.add(f"eight smoke jobs {name}", seconds, "s")
 
 
 def machine(threads: int) -> dict[str, Any]:

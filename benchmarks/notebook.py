@@ -56,6 +56,11 @@ def epochs(settings: Settings) -> list[float]:
             total_loss += loss.item()
             total_correct += preds.argmax(dim=1).eq(labels).sum().item()
         seconds.append(time.perf_counter() - start)
+    test_set = FashionMNIST(CACHE.parents[1], train=False, transform=transforms.Compose([transforms.ToTensor()]))
+    with torch.no_grad():
+        loader = DataLoader(test_set, batch_size=1000)
+        correct = sum(network(images).argmax(dim=1).eq(labels).sum().item() for images, labels in loader)
+    print(f"test accuracy {correct / len(test_set):.4f}")
     return seconds
 
 

@@ -25,7 +25,7 @@ class Outcome:
     text: str
 
 
-def python(*arguments: str, code: int = 0) -> Outcome:
+def python(*arguments: str, code: int = 0, interpreter: str = sys.executable, **environment: str) -> Outcome:
     """Runs ``python <arguments>`` in a terminal of its own, where progress bars are drawn.
 
     Linux counts what the calling process had in memory as the command's, if that is more: the caller must be small.
@@ -37,7 +37,14 @@ def python(*arguments: str, code: int = 0) -> Outcome:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     chunks: list[bytes] = []
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(
+        [interpreter, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
     os.close(theirs)
     reader = threading.Thread(target=_drain, args=(ours, chunks))
     reader.start()

@@ -36,7 +36,9 @@ class LitClassifier(LightningModule):
         self.network = Network()
         self.train_acc = MulticlassAccuracy(10, average="micro")
         self.val_acc = MulticlassAccuracy(10, average="micro")
-        self.train_loss, self.val_loss, self.val_acc_best = MeanMetric(), MeanMetric(), MaxMetric()
+        self.test_acc = MulticlassAccuracy(10, average="micro")
+        self.train_loss, self.val_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
+        self.val_acc_best = MaxMetric()
 
     def step(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         images, labels = batch
@@ -57,6 +59,13 @@ class LitClassifier(LightningModule):
         self.val_acc(preds, labels)
         self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("val/acc", self.val_acc, on_step=False, on_epoch=True, prog_bar=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        loss, preds, labels = self.step(batch)
+        self.test_loss(loss)
+        self.test_acc(preds, labels)
+        self.log("test/loss", self.test_loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log("test/acc", self.test_acc, on_step=False, on_epoch=True, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
         self.val_acc_best(self.val_acc.compute())
@@ -104,6 +113,8 @@ def epochs(settings: Settings) -> list[float]:
             DataLoader(train, batch_size=settings.batch_size, shuffle=True),
             DataLoader(val, batch_size=settings.batch_size),
         )
+        test_set = FashionMNIST(CACHE.parents[1], train=False, transform=transform)
+        trainer.test(dataloaders=DataLoader(test_set, batch_size=settings.batch_size), ckpt_path="best")
     return [end - start for start, end in zip(clock.starts, clock.starts[1:], strict=False)]
 
 

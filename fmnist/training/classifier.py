@@ -4,7 +4,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fmnist.data.batches import Batch
 from fmnist.data.spec import DataSpec
 from fmnist.networks.normalize import Normalize
+from fmnist.training.lightning_internals import QuickModule
 from fmnist.training.loggers import log_now
 from fmnist.training.metrics import EpochMetrics, EvaluationMetrics
 from fmnist.training.optimizer import OptimizerFactory, make_optimizer
@@ -24,7 +24,7 @@ class SchedulerFactory(Protocol):
     def __call__(self, optimizer: Optimizer, /, *, total_steps: float) -> LRScheduler: ...
 
 
-class Classifier(LightningModule):
+class Classifier(QuickModule):
     """Trains a network to classify images.
 
     Logs ``{train,val,test}/{loss,acc}`` once per epoch and ``train/loss_step`` every ``log_every_n_steps`` steps.

