@@ -14,6 +14,7 @@ from fmnist.cli import program
 from fmnist.distributed import remote
 from fmnist.runs import summary
 from fmnist.runs.run_directory import RunDirectory
+from fmnist.sweeps import search
 
 log = logging.getLogger("train")
 
@@ -41,6 +42,8 @@ def main(config: DictConfig) -> float:
     data = build.data(config)
     with working_on(run, config, data=data.spec.to_dict()) as manifest:
         classifier, trainer = build.classifier(config, data.spec), build.trainer(config, run)
+        if in_sweep:
+            trainer.callbacks.extend(search.callbacks(config, hydra_config))  # type: ignore[attr-defined]
         log_start(trainer, classifier, texts.run_description(config, classifier), run)
 
         with launch_workers(run, config, trainer):  # several processes: the others run fmnist/cli/worker.py

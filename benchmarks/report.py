@@ -69,23 +69,27 @@ def table(result: Result) -> str:
 
 
 def summary(result: Result) -> str:
-    """The README's table: the time of an epoch."""
+    """The README's table: the time of an epoch, and of a whole command."""
     median = {name: statistics.median(figure["values"]) for name, figure in result["figures"].items()}
     machine, settings = result["machine"], result["settings"]
-    lines = [
-        f"| one epoch of {settings['images']:,} images in batches of 100 | seconds | of the floor |",
-        "|---|---|---|",
-    ]
+    lines = ["| | one epoch | of the floor | 5 epochs and the test, from prompt to prompt |", "|---|---|---|---|"]
+    whole = "whole command, 5 epochs"
     for name, what in (
         ("floor", "the floor: a bare PyTorch loop, as fast as we can make it, that only trains"),
         ("this project", "this project: `python train.py`, with validation, logging, checkpoints and figures"),
-        ("notebook", "the lesson's loop: torchvision's data set, `ToTensor`, `DataLoader`, `.item()`"),
+        ("Keras on TensorFlow", "Keras on TensorFlow, images in memory"),
+        ("Keras on JAX", "the same on JAX"),
+        ("notebook", "the lesson's script: torchvision's data set, `ToTensor`, `DataLoader`, `.item()`"),
         ("usual Lightning project", "the usual Lightning project, after its best-known template"),
     ):
-        lines.append(f"| {what} | {median[name]:.1f} | {median[name] / median['floor']:.1f} |")
+        if name in median:
+            times = median.get(f"{whole}: {name} / this project", 1 if name == "this project" else None)
+            command = "" if times is None else f"{times * median[whole]:.0f} s"
+            lines.append(f"| {what} | {median[name]:.1f} s | {median[name] / median['floor']:.1f} | {command} |")
     versions = f"torch {machine['torch']}, Lightning {machine['lightning']}"
     where = f"{machine['processor']}, {machine['threads']} threads, {versions}"
-    return "\n".join([*lines, "", f"{result['date'][:10]}, {where}; median of {settings['rounds']} rounds."])
+    size = f"An epoch has {settings['images']:,} images in batches of 100."
+    return "\n".join([*lines, "", f"{size} {result['date'][:10]}, {where}; median of {settings['rounds']} rounds."])
 
 
 def fill(text: str, content: str, name: str = "benchmark") -> str:

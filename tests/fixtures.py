@@ -66,7 +66,7 @@ def run_copy(trained_run: RunDirectory, tmp_path: Path) -> RunDirectory:
 
 
 EXTRAS = {
-    "sweep=search": "hydra_plugins.hydra_optuna_sweeper",
+    "sweep=search": "optuna",
     "hydra/launcher=ray": "hydra_plugins.hydra_ray_launcher",
     "hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher",
     "model=timm": "timm",

@@ -100,14 +100,11 @@ def _killed_job(error: BaseException) -> str | None:
 
 
 def _plugin_error(error: BaseException) -> str | None:
-    """A user's mistake for which Hydra or its Optuna plugin raises a plain ValueError."""
+    """A user's mistake for which Hydra raises a plain ValueError."""
     if not isinstance(error, ValueError):
         return None
     if str(error).startswith("Config group override must be"):
         return f"a group cannot be null; {TRAIN_COMMAND} --help lists the choices"
-    # The second is Optuna's message for a study in a file.
-    if str(error).startswith(("No trials are completed yet", "Record does not exist")):
-        return "no trial of the search has finished"
     return None
 
 

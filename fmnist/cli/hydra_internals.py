@@ -9,7 +9,9 @@ from typing import Any
 
 import hydra
 from hydra._internal import utils
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.plugin import Plugin
 
 _get_args_parser = utils.get_args_parser
 
@@ -27,6 +29,17 @@ def _without_check_of_help() -> argparse.ArgumentParser:
 NEEDS_OLD_ARGPARSE = sys.version_info >= (3, 14) and hydra.__version__.startswith("1.3.")
 if NEEDS_OLD_ARGPARSE:
     utils.get_args_parser = sys.modules["hydra.main"].get_args_parser = _without_check_of_help  # type: ignore[attr-defined]
+
+
+def register(plugin: type[Plugin], target: str) -> None:
+    """Registers a plugin under the name by which a configuration asks for it.
+
+    Hydra instantiates plugins from the package ``hydra_plugins`` only, also those that were registered.
+    """
+    module, _, _ = target.rpartition(".")
+    sys.modules[module] = sys.modules[plugin.__module__]
+    plugin.__module__ = module
+    Plugins.instance().register(plugin)
 
 
 def command_line_options() -> list[str]:

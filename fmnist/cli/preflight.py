@@ -16,10 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist.cli import program, worker
-from fmnist.cli.hydra_internals import job_error
+from fmnist.cli.hydra_internals import job_error, register
 from fmnist.cli.program import exit_stack, exit_with, print_interrupted, report_user_errors
 from fmnist.config.cores import usable_cores
-from fmnist.config.errors import UserError
+from fmnist.config.errors import Pruned, UserError
 from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.distributed import remote, workers
 from fmnist.distributed.process_info import ProcessInfo
@@ -71,22 +71,24 @@ class PreflightCallback(Callback):
             directory = RunDirectory(config.hydra.sweep.dir)
             if not directory.sweep.exists():
                 create.ensure_unused(directory)
+            searching = search.is_search(config)
+            if searching:
+                search.check(config)
             for overrides in jobs.sample_jobs(config):
                 _check(compose("train", overrides), directory, here=not remote.is_remote(config))
-            if search.is_search(config):
-                search.set_direction(config)
             resumed = jobs.create_or_resume(directory, config)
-            exit_stack.enter_context(directory.locked())
+            if not searching:  # on which several processes may work
+                exit_stack.enter_context(directory.locked())
             if resumed:
                 jobs.check_same(directory)
                 jobs.write_hydra_config(directory, config)
             os.environ |= parent_environment()
             os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(usable_cores()))  # joblib's default number of jobs
             remote.prepare_jobs(config, directory)
-            if search.is_search(config):
-                search.silence_optuna()
-                if resumed:
-                    search.resume(config)
+            if searching:
+                from fmnist.sweeps.optuna_sweeper import OptunaSweeper  # imports Optuna
+
+                register(OptunaSweeper, search.TARGET)
         gc.freeze()  # else the collection before each job would visit all that has been imported: 0.3 seconds
         if resumed:
             log.info("resuming the sweep in %s", directory.shown)
@@ -118,6 +120,10 @@ class PreflightCallback(Callback):
         if job_return.status != JobStatus.FAILED:
             return
         error = job_error(job_return)
+        if isinstance(error, Pruned):
+            log.info(str(error))
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, error  # for the sweeper
+            return
         is_mistake = isinstance(error, UserError)
         if config.hydra.mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then raises
             log.error("job #%s failed: %s", config.hydra.job.num, error, exc_info=None if is_mistake else error)

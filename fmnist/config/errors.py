@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class Pruned(Exception):  # noqa: N818 (what happened is no error)
+    """A run of a search ends early, since it promises nothing. The message says when, and at which value."""
+
+
 def one_line(error: object) -> str:
     """The text of an error, without line breaks."""
     return " ".join(str(error).split())

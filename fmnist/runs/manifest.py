@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config.errors import UserError, one_line
+from fmnist.config.errors import Pruned, UserError, one_line
 from fmnist.runs import provenance
 from fmnist.runs.run_directory import RunDirectory
 
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 Manifest = dict[str, Any]
 
-RUNNING, KILLED, FINISHED, INTERRUPTED, FAILED = "running", "killed", "finished", "interrupted", "failed"
+RUNNING, KILLED, FINISHED = "running", "killed", "finished"
+INTERRUPTED, FAILED, PRUNED = "interrupted", "failed", "pruned"
 _RELEVANT = (
     "commit",
     "diff",
@@ -61,8 +62,14 @@ def record_session(run: RunDirectory, config: DictConfig, data: Mapping[str, Any
     try:
         yield manifest
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        session |= {"state": INTERRUPTED if interrupted else FAILED, "error": _describe(error)}
+        states = (
+            (Pruned, PRUNED),
+            (KeyboardInterrupt, INTERRUPTED),
+            (SystemExit, INTERRUPTED),
+            (BaseException, FAILED),
+        )
+        state = next(state for kind, state in states if isinstance(error, kind))
+        session |= {"state": state, "error": _describe(error)}
         with suppress(OSError):  # report the first error
             _end_session(run, manifest, time.monotonic() - start)
         raise
@@ -145,7 +152,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
 def _describe(error: BaseException) -> str:
     text = one_line(error)
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    return text if isinstance(error, UserError | Pruned) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _as_text(value: object) -> str:

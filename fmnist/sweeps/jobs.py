@@ -54,9 +54,13 @@ def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
         elif override.is_interval_sweep():
             interval = override.value()
             assert isinstance(interval, IntervalSweep)
+            if interval.start is None or interval.end is None or not interval.start < interval.end:
+                raise UserError(f"{override.input_line}: an interval goes from a smaller number to a greater one")
+            if "log" in interval.tags and interval.start <= 0:
+                raise UserError(f"{override.input_line}: on a logarithmic scale, all values must be above 0")
             sweeps[key] = [f"{key}={value}" for value in (interval.start, interval.end)]
     check_value("max_jobs", config.max_jobs, int)
-    jobs = search.trials(config) if search.is_search(config) else math.prod(counts.values())
+    jobs = config.hydra.sweeper.n_trials if search.is_search(config) else math.prod(counts.values())
     if jobs > config.max_jobs:
         raise UserError(f"the sweep would have {jobs:,} jobs; if you mean it, add max_jobs={jobs}")
     first = {key: values[0] for key, values in sweeps.items()}

@@ -41,7 +41,7 @@ def write(path: Path) -> str:
 
 
 def write_files(sweep: SweepDirectory, ranks: Ranking) -> None:
-    """Writes report.csv, report.md and, if a setting can be ranked, report.png.
+    """Writes report.csv, report.md and, if a setting can be ranked, report.png; of a search, search.png as well.
 
     Raises:
         UserError: The directory cannot be written.
@@ -53,6 +53,10 @@ def write_files(sweep: SweepDirectory, ranks: Ranking) -> None:
             from fmnist.sweeps import sweep_figures  # imports matplotlib, which takes half a second
 
             atomic.write_figure(path / "report.png", sweep_figures.draw(ranks))
+            if sweep.study is not None:
+                from fmnist.sweeps import study_report
+
+                atomic.write_figure(path / "search.png", study_report.draw(sweep.study, ranks.metric))
         atomic.write(path / "report.md", markdown(sweep, ranks).encode())
     except OSError as error:
         raise UserError(f"cannot write the report to {path}: {error.strerror}") from error
@@ -66,7 +70,7 @@ def terminal(sweep: SweepDirectory, ranks: Ranking) -> str:
         if (more := len(table) - 1 - SHOWN) > 0:
             lines.append(f"and {more} more settings, see report.md")
         lines.append("")
-    remarks = [*_remarks(ranks), *_unfinished(sweep)]
+    remarks = [*_remarks(ranks), *_of_study(sweep), *_unfinished(sweep)]
     lines += [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in remarks[:SHOWN]]
     if len(remarks) > SHOWN:
         lines.append(f"and {len(remarks) - SHOWN} more lines, see report.md")
@@ -84,12 +88,14 @@ def markdown(sweep: SweepDirectory, ranks: Ranking) -> str:
     if len(table) > 1:
         lines += [f"{_order(ranks)}.".capitalize(), ""]
         lines += [format_table(table, "pipe", words=1 + len(ranks.parameters)), ""]
-    if remarks := [f"- {escape(line)}" for line in [*_remarks(ranks), *_unfinished(sweep)]]:
+    if remarks := [f"- {escape(line)}" for line in [*_remarks(ranks), *_of_study(sweep), *_unfinished(sweep)]]:
         lines += [*remarks, ""]
     if commands := _repetitions(ranks):
         lines += ["To repeat the best:", "", "```sh", *commands, "```", ""]
     if ranks.best:
         lines += ["![The metric over the swept parameters](report.png)", ""]
+        if sweep.study is not None:
+            lines += ["![The metric over trials and seconds, and what mattered](search.png)", ""]
     return "\n".join(lines)
 
 
@@ -165,6 +171,14 @@ def _remarks(ranks: Ranking) -> Iterator[str]:
             yield f"{name}: {ranks.metric} is missing or not finite in {missing} of {setting.finished} runs"
     if ranks.other_metric:
         yield f"{ranks.other_metric} of {len(ranks.settings)} settings monitor another metric than {ranks.metric}"
+
+
+def _of_study(sweep: SweepDirectory) -> Iterator[str]:
+    if sweep.study is None:
+        return iter(())
+    from fmnist.sweeps import study_report  # imports Optuna
+
+    return study_report.remarks(sweep.study)
 
 
 def _name(ranks: Ranking, setting: Setting) -> str:

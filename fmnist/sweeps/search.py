@@ -1,94 +1,143 @@
-"""A search: a sweep whose values Optuna chooses, one trial after another. Imported before torch.
-
-The study is a file in the sweep's directory, see ``conf/sweep/search.yaml``.
-"""
+"""A search: a sweep whose values Optuna chooses, trial by trial. Imported without Optuna and Lightning."""
 
 import logging
-import warnings
-from typing import Any
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import monitor
-from fmnist.config.errors import UserError
+from fmnist.config.errors import UserError, one_line
+from fmnist.config.signature import check_value
+from fmnist.config.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    import optuna
+    from lightning.pytorch import Callback
+
+log = logging.getLogger(__name__)
+
+TARGET = "hydra_plugins.fmnist.OptunaSweeper"
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "qmc": "QMCSampler",
+    "grid": "GridSampler",
+}
+PRUNERS = ("hyperband", "median", "none")
+OVERRIDES = "overrides"  # attribute of a trial: the overrides of its job
 
 
 def is_search(config: DictConfig) -> bool:
-    return str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.hydra_optuna_sweeper.")
+    return str(config.hydra.sweeper.get("_target_")) == TARGET
 
 
-def trials(config: DictConfig) -> int:
-    """Number of trials of a search.
-
-    Raises:
-        UserError: It is less than 1.
-    """
-    count: int = config.hydra.sweeper.n_trials
-    if count < 1:
-        raise UserError(f"hydra.sweeper.n_trials must be at least 1, got {count}")
-    return count
-
-
-def set_direction(config: DictConfig) -> None:
-    """Makes the search optimize the metric that ranks runs, see ``fmnist.config.monitor``.
+def check(config: DictConfig) -> None:
+    """Checks the options of the sweeper.
 
     Raises:
-        UserError: The configuration asks for the opposite direction.
-    """
-    metric, mode = monitor.score(config)
-    sweeper, wanted = config.hydra.sweeper, {"max": "maximize", "min": "minimize"}[mode]
-    given = getattr(sweeper.direction, "name", sweeper.direction)  # Hydra's default is a member of an Enum
-    if given not in (None, wanted):
-        raise UserError(
-            f"hydra.sweeper.direction={given} would search for the worst run: runs are ranked by the {mode}imum of "
-            f"{metric}; use hydra.sweeper.direction={wanted}"
-        )
-    with read_write(sweeper):
-        sweeper.direction = wanted
-
-
-def silence_optuna() -> None:
-    """Hides Optuna's messages about the study, which Hydra repeats."""
-    from optuna.logging import set_verbosity
-
-    set_verbosity(logging.WARNING)
-
-
-def resume(config: DictConfig) -> None:
-    """Changes the configuration of Hydra's sweeper so that it resumes the study instead of starting a new one.
-
-    Finished trials count. Interrupted and failed trials are queued first with the same values, so that their runs are
-    resumed. Optuna chooses the rest. It does not store the state of its random numbers, so these values differ from
-    those of an uninterrupted search.
+        UserError: One is wrong.
     """
     sweeper = config.hydra.sweeper
-    if not (sweeper.storage and sweeper.study_name):  # the study was in memory only
-        return
-    import optuna
-    from optuna.trial import TrialState
-
+    for key, choices in (("sampler", tuple(SAMPLERS)), ("pruner", PRUNERS)):
+        if (word := sweeper[key]) not in choices:
+            hint = did_you_mean(str(word), choices)
+            raise UserError(f"hydra.sweeper.{key} must be one of {', '.join(choices)}, got {word!r}{hint}")
+    for key in ("n_trials", "n_jobs", "seed"):
+        if key != "n_jobs" or sweeper[key] is not None:
+            check_value(f"hydra.sweeper.{key}", sweeper[key], int)
+            if key != "seed" and sweeper[key] < 1:
+                raise UserError(f"hydra.sweeper.{key} must be at least 1, got {sweeper[key]}")
     try:
-        study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    except KeyError:  # interrupted before the study was created
-        return
-    trials = study.trials
-    queued = [_values(trial) for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.WAITING)]
-    for trial in trials:
-        if trial.state == TrialState.RUNNING:  # its process was killed: this one holds the directory's lock
-            study.tell(trial.number, state=TrialState.FAIL)
-        if (values := _values(trial)) and values not in queued:
-            queued.append(values)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # experimental in Optuna 2
-                study.enqueue_trial(values)
-    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
-    with open_dict(sweeper):
-        sweeper.n_trials = max(0, sweeper.n_trials - complete)
-        if sweeper.sampler.get("seed") is not None:  # the same seed would choose the same values again
-            sweeper.sampler.seed += len(trials)
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise UserError("a search needs Optuna: make setup-extras, or pip install '.[search]'") from error
 
 
-def _values(trial: Any) -> dict[str, Any]:
-    """The values of a trial. Optuna stores those of a queued trial elsewhere."""
-    values: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
-    return values
+def open_study(config: DictConfig, hydra: DictConfig) -> "optuna.Study":
+    """Opens the study of a search, or creates it.
+
+    Args:
+        config: The configuration of the sweep, or of one of its jobs.
+        hydra: Hydra's configuration of the same.
+
+    Raises:
+        UserError: The storage does not answer, or its driver is not installed.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    epochs = config.trainer.max_epochs
+    pruners: dict[str, Any] = {
+        "none": optuna.pruners.NopPruner,
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=epochs if epochs and epochs > 0 else "auto"),
+    }
+    try:
+        return optuna.create_study(
+            storage=_storage(hydra, Path(hydra.sweep.dir)),
+            study_name=str(hydra.sweeper.study_name),
+            direction="maximize" if monitor.score(config)[1] == "max" else "minimize",
+            pruner=pruners[hydra.sweeper.pruner](),
+            load_if_exists=True,
+        )
+    except Exception as error:  # each database has its own
+        reason = one_line(str(error).partition("\n")[0])
+        raise UserError(f"cannot open the study in {hydra.sweeper.storage or hydra.sweep.dir}: {reason}") from error
+
+
+def load_study(sweep: Path) -> "optuna.Study | None":
+    """The study of a sweep's directory; None if it is not a search, or its study cannot be read here."""
+    try:
+        hydra: Any = OmegaConf.create({"hydra": OmegaConf.load(sweep / ".sweep/hydra.yaml")}).hydra
+        target = hydra.sweeper.get("_target_")
+    except Exception:  # the file is damaged, in any way
+        return None
+    if target != TARGET:
+        return None
+    try:
+        import optuna
+
+        return optuna.load_study(study_name=str(hydra.sweeper.study_name), storage=_storage(hydra, sweep))
+    except Exception as error:  # each database has its own
+        log.warning("the report lacks what the study says, which cannot be read: %s", one_line(error)[:200])
+        return None
+
+
+def _storage(hydra: Any, sweep: Path) -> "optuna.storages.BaseStorage":
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if hydra.sweeper.storage is not None:
+        return RDBStorage(hydra.sweeper.storage)
+    return JournalStorage(JournalFileBackend(str(sweep / "study.journal")))
+
+
+def callbacks(config: DictConfig, hydra: Any) -> "list[Callback]":
+    """The callback that lets the pruner of a search stop this job; nothing in another sweep.
+
+    Args:
+        config: The configuration of the job.
+        hydra: Hydra's configuration of the job.
+    """
+    if str(hydra.sweeper.get("_target_")) != TARGET or hydra.sweeper.pruner == "none":
+        return []
+    import optuna
+
+    from fmnist.training.callbacks.pruning import Pruning
+
+    study, storage = open_study(config, hydra), _storage(hydra, Path(hydra.sweep.dir))
+    running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
+    overrides = list(hydra.overrides.task)
+    numbers = [trial.number for trial in running if trial.user_attrs.get(OVERRIDES) == overrides]
+    study_id = storage.get_study_id_from_name(study.study_name)
+    trial = optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, numbers[0]))
+
+    def is_hopeless(epoch: int, value: float) -> bool:
+        trial.report(value, epoch)
+        return math.isnan(value) or trial.should_prune()
+
+    return [Pruning(metric=monitor.score(config)[0], is_hopeless=is_hopeless)]

@@ -4,8 +4,9 @@ import itertools
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,6 +18,10 @@ from fmnist.config.errors import UserError
 from fmnist.config.paths import TRAIN_COMMAND
 from fmnist.runs import manifest
 from fmnist.runs.run_directory import RunDirectory
+from fmnist.sweeps import search
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 NOT_STARTED, DAMAGED = "not started", "damaged"  # states of a job in addition to those of fmnist.runs.manifest
 
@@ -57,10 +62,15 @@ class SweepDirectory:
     jobs: list[Job]  # in the planned order, if it is known
     command: str | None  # shell command that resumes the sweep, if it is known
 
+    @cached_property
+    def study(self) -> "Study | None":
+        """What Optuna knows of a search; None if this is none, or that cannot be read."""
+        return search.load_study(self.run.path)
+
     @property
     def complete(self) -> bool:
-        """Whether every job has finished."""
-        return all(job.finished for job in self.jobs)
+        """Whether every job has finished, or was pruned."""
+        return all(job.finished or job.state == manifest.PRUNED for job in self.jobs)
 
 
 def read(path: Path) -> SweepDirectory:
@@ -102,7 +112,7 @@ def name_and_value(typed: str) -> tuple[str, str]:
 def _with_planned(started: list[Job], hydra: Mapping[str, Any]) -> list[Job]:
     """Adds the jobs that have not started, and sorts all in the planned order."""
     planned = _planned(hydra)
-    if not planned:  # Optuna's sweeper chooses values as it goes, but knows the number of trials
+    if not planned:  # a search chooses values as it goes, but knows the number of trials
         trials = _mapping(hydra.get("sweeper")).get("n_trials")
         return started + [Job({})] * (trials - len(started) if isinstance(trials, int) else 0)
     names = differing(planned)
@@ -158,7 +168,7 @@ def _job(run: RunDirectory) -> Job:
         state, error = DAMAGED, "metrics.json is missing"
     elif state == manifest.RUNNING and not run.running:
         state = manifest.KILLED  # before it could write the manifest
-    elif state == manifest.FAILED:
+    elif state in (manifest.FAILED, manifest.PRUNED):
         error = _line(content.get("error") or "")
     seconds = content.get("seconds")
     metrics = {_line(name): value for name, value in metrics.items() if _is_finite(value)}

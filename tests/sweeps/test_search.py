@@ -1,14 +1,17 @@
 """Searches: sweeps whose values Optuna chooses."""
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config.errors import UserError
+from fmnist.runs.run_directory import RunDirectory
 from fmnist.sweeps import search, sweep_directory
 from fmnist.sweeps.jobs import sample_jobs
 from tests.helpers import TINY, Start, TrainHere, one_line, wait_until
@@ -18,10 +21,17 @@ optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.real_data
 
 SEARCH = *TINY, "sweep=search", "model=cnn", "hydra.sweep.dir=sweep"
+COMPLETE, PRUNED, FAIL = (optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL"))
 
 
 def study(path: Path) -> Any:
-    return optuna.load_study(study_name="search", storage=f"sqlite:///{path / 'study.sqlite3'}")
+    found = search.load_study(path)
+    assert found is not None
+    return found
+
+
+def count(path: Path, *states: Any) -> int:
+    return len(study(path).get_trials(states=states))
 
 
 def test_search_tries_values_in_its_ranges_and_its_report_repeats_the_best(
@@ -40,6 +50,8 @@ def test_search_tries_values_in_its_ranges_and_its_report_repeats_the_best(
     best = max(begun, key=lambda job: job.read_metrics()["val/acc"])
     assert study(tmp_path / "sweep").best_value == pytest.approx(best.read_metrics()["val/acc"])
     assert "2 of 2 runs finished" in outcome.out
+    assert f"best value           {best.read_metrics()['val/acc']:.4f} in trial" in outcome.out
+    assert (tmp_path / "sweep/search.png").stat().st_size > 10_000
 
     command = next(line for line in outcome.out.splitlines() if "to repeat" in line).partition("train.py ")[2]
     overrides = [part for part in command.split() if not part.startswith("seed=")]
@@ -49,7 +61,7 @@ def test_search_tries_values_in_its_ranges_and_its_report_repeats_the_best(
 
 
 def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: TrainHere, tmp_path: Path) -> None:
-    command = *SEARCH, "trainer.max_epochs=8", "hydra.sweeper.n_trials=2"
+    command = *SEARCH, "trainer.max_epochs=8", "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=2"
     sweep = tmp_path / "sweep"
     process = start(*command)
     wait_until(lambda: any(sweep.glob("*/checkpoints/last.ckpt")), "a checkpoint")
@@ -66,44 +78,48 @@ def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: T
     after = {name: job.metrics.read_bytes() for name, job in jobs(sweep).items()}
     assert (len(before), len(after)) == (2, 3)
     assert before.items() < after.items()
-    assert sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in study(sweep).trials) == 3
+    assert (count(sweep, COMPLETE), count(sweep, FAIL)) == (3, 1)
     assert "hydra.sweeper.n_trials=3" in str(sweep_directory.read(sweep).command)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "direction"),
-    [
-        ([], "maximize"),
-        (["monitor.metric=val/loss", "monitor.mode=min"], "minimize"),
-        (["data.val_size=0"], "minimize"),  # of train/loss
-    ],
-)
-def test_search_optimizes_the_metric_that_ranks_runs(
-    overrides: list[str], direction: str, composed: Callable[..., DictConfig]
-) -> None:
-    config = composed(*overrides)
-    OmegaConf.set_struct(config, False)
-    for given in (None, direction):
-        config.hydra = {"sweeper": {"direction": given}}
-        search.set_direction(config)
-        assert config.hydra.sweeper.direction == direction
-    config.hydra.sweeper.direction = {"maximize": "minimize", "minimize": "maximize"}[direction]
-    with pytest.raises(UserError, match=f"would search for the worst run: .* use hydra.sweeper.direction={direction}"):
-        search.set_direction(config)
+def test_pruned_run_keeps_its_checkpoint_and_can_be_finished(train_here: TrainHere, tmp_path: Path) -> None:
+    rates = "optimizer.lr=choice(0.003,0.01,1e-8,1e-9)"
+    outcome = train_here(*SEARCH, "trainer.max_epochs=3", rates, "hydra.sweeper.n_trials=8")
+    assert (outcome.code, outcome.err) == (0, "")
+    pruned = [job for job in sweep_directory.read(tmp_path / "sweep").jobs if job.state == "pruned"]
+    assert len(pruned) == count(tmp_path / "sweep", PRUNED) > 0
+    assert count(tmp_path / "sweep", COMPLETE, PRUNED) == 8
+    job = pruned[0]
+    assert job.run is not None
+    assert job.error is not None
+    assert job.error.startswith("pruned after epoch 1: val/acc 0.")
+    assert job.error in outcome.out
+    manifest = json.loads(job.run.manifest.read_text())
+    assert (manifest["state"], manifest["sessions"][-1]["state"]) == ("pruned", "pruned")
+    assert not job.run.finished
+    resumed = train_here(f'resume="{job.run.path}"')
+    assert resumed.code == 0
+    assert "going on after epoch 1" in resumed.out
+    assert job.run.read_metrics()["epochs"] == 3
 
 
-def test_trial_to_be_repeated_is_queued_once(tmp_path: Path) -> None:
-    storage = f"sqlite:///{tmp_path / 'study.sqlite3'}"
-    begun = optuna.create_study(study_name="search", storage=storage)
-    for _ in range(2):
-        begun.ask({"lr": optuna.distributions.UniformDistribution(0, 1)})  # and killed
-    for _ in range(3):  # interrupted before the first of them started again
-        sweeper = {"storage": storage, "study_name": "search", "n_trials": 4, "sampler": {"seed": 0}}
-        config = OmegaConf.create({"hydra": {"sweeper": sweeper}})
-        search.resume(config)
-    states = [trial.state for trial in study(tmp_path).trials]
-    assert states == [optuna.trial.TrialState.FAIL] * 2 + [optuna.trial.TrialState.WAITING] * 2
-    assert (config.hydra.sweeper.n_trials, config.hydra.sweeper.sampler.seed) == (4, 4)
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_share_a_search_and_lose_no_trial(killed: bool, start: Start, tmp_path: Path) -> None:
+    command = *SEARCH, "trainer.max_epochs=4", "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=4"
+    sweep = tmp_path / "sweep"
+    first = start(*command)
+    wait_until(lambda: any(sweep.glob("*/checkpoints/last.ckpt")), "a checkpoint")
+    second = start(*command)
+    wait_until(lambda: len(jobs(sweep)) > 1, "a trial of the second process")
+    if killed:
+        first.send_signal(signal.SIGKILL)
+    else:
+        assert first.communicate(120)[1] == ""
+    out, err = second.communicate(120)
+    assert (second.returncode, err) == (0, "")
+    assert "4 of 4 runs finished" in out
+    assert count(sweep, COMPLETE) == len(jobs(sweep)) == 4
+    assert count(sweep, FAIL) == killed
 
 
 def test_failed_trial_does_not_stop_the_search_and_sets_exit_code_1(train_here: TrainHere, tmp_path: Path) -> None:
@@ -113,18 +129,101 @@ def test_failed_trial_does_not_stop_the_search_and_sets_exit_code_1(train_here: 
     assert (len(states), set(states)) == (4, {"finished", "failed"})
 
 
-def test_search_without_a_finished_trial_ends_in_one_line(train_here: TrainHere) -> None:
-    outcome = train_here(*SEARCH, "optimizer.lr=1e30", "hydra.sweeper.n_trials=1")
+def test_joblib_runs_several_trials_at_once(train_here: TrainHere, tmp_path: Path) -> None:
+    outcome = train_here(*SEARCH, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_trials=4")
+    assert outcome.code == 0, outcome.err
+    assert count(tmp_path / "sweep", COMPLETE) == 4
+    trials = sorted(study(tmp_path / "sweep").trials, key=lambda trial: trial.datetime_start)
+    assert trials[1].datetime_start < trials[0].datetime_complete
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        (["hydra.sweeper.pruner=hyperbrand"], "pruner must be one of hyperband, median, none, got 'hyperbrand'"),
+        (["hydra.sweeper.sampler=tpee"], "sampler must be one of tpe, random, gp, cmaes, qmc, grid, got 'tpee'"),
+        (["optimizer.lr=interval(0.1,0.01)"], "an interval goes from a smaller number to a greater one"),
+        (["optimizer.lr=tag(log,interval(0,0.01))"], "on a logarithmic scale, all values must be above 0"),
+        (["hydra.sweeper.n_trials=1001"], "the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"),
+    ],
+)
+def test_wrong_option_is_rejected_before_anything_is_written(
+    overrides: list[str], message: str, train_here: TrainHere, tmp_path: Path
+) -> None:
+    assert message in one_line(train_here(*SEARCH, *overrides))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hydra.sweeper.storage=sqlite:////none/study.sqlite3"], "cannot open the study in sqlite:////none/study"),
+        (["hydra.sweeper.storage=nonsense"], "cannot open the study in nonsense: "),
+        (["hydra.sweeper.sampler=grid"], "sampler=grid needs values or a range with a step, not an interval"),
+    ],
+)
+def test_study_that_cannot_be_opened_is_one_line(overrides: list[str], message: str, train_here: TrainHere) -> None:
+    outcome = train_here(*SEARCH, *overrides)
     assert outcome.code == 1
-    assert outcome.err.splitlines()[-1] == "error: no trial of the search has finished"
+    assert message in outcome.err
     assert "Traceback" not in outcome.err + outcome.out
 
 
-def test_impossible_number_of_trials_is_rejected(train_here: TrainHere, tmp_path: Path) -> None:
-    line = one_line(train_here(*SEARCH, "hydra.sweeper.n_trials=0"))
-    assert "hydra.sweeper.n_trials must be at least 1, got 0" in line
-    assert list(tmp_path.iterdir()) == []
-    target = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
-    with pytest.raises(UserError, match="the sweep would have 1,001 jobs; if you mean it, add max_jobs=1001"):
-        list(sample_jobs(sweep_config(_target_=target, n_trials=1001)))
-    assert list(sample_jobs(sweep_config("seed=1", _target_=target, n_trials=1))) == [["seed=1"]]
+def test_database_with_the_study_of_another_search_is_refused(train_here: TrainHere, tmp_path: Path) -> None:
+    storage = "hydra.sweeper.storage=sqlite:///study.sqlite3", "hydra.sweeper.study_name=mine"
+    assert train_here(*SEARCH, *storage, "hydra.sweeper.n_trials=1").code == 0
+    assert search.load_study(tmp_path / "sweep") is not None
+    outcome = train_here(*SEARCH[:-1], "hydra.sweep.dir=other", "seed=1", *storage)
+    assert "error: mine is another search: give hydra.sweeper.study_name" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=choice(1,b,null)", optuna.distributions.CategoricalDistribution(["1", "b", "null"])),
+        ("a=1,2", optuna.distributions.CategoricalDistribution(["1", "2"])),
+        ("a=interval(1,5)", optuna.distributions.IntDistribution(1, 5)),
+        ("a=interval(1,5.0)", optuna.distributions.FloatDistribution(1, 5)),
+        ("a=tag(log,interval(0.1,1.0))", optuna.distributions.FloatDistribution(0.1, 1, log=True)),
+        ("a=tag(log,int(interval(1,8)))", optuna.distributions.IntDistribution(1, 8, log=True)),
+        ("a=range(1,10,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
+        ("a=range(0.5,2.0,0.5)", optuna.distributions.FloatDistribution(0.5, 1.5, step=0.5)),
+    ],
+)
+def test_ranges_are_those_of_hydras_sweeps(override: str, expected: Any) -> None:
+    from fmnist.sweeps.optuna_sweeper import distribution
+
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    assert distribution(parsed) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "direction"),
+    [
+        ([], "MAXIMIZE"),
+        (["monitor.metric=val/loss", "monitor.mode=min"], "MINIMIZE"),
+        (["data.val_size=0"], "MINIMIZE"),  # of train/loss
+    ],
+)
+def test_search_optimizes_the_metric_that_ranks_runs(
+    overrides: list[str], direction: str, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    sweeper = {"pruner": "hyperband", "storage": None, "study_name": "a"}
+    hydra = OmegaConf.create({"sweeper": sweeper, "sweep": {"dir": str(tmp_path)}})
+    assert search.open_study(composed(*overrides), hydra).direction.name == direction
+
+
+def test_number_of_trials_counts_as_the_number_of_jobs() -> None:
+    sweeper = {"_target_": search.TARGET, "n_trials": 1001}
+    with pytest.raises(UserError, match="the sweep would have 1,001 jobs"):
+        list(sample_jobs(sweep_config(**sweeper)))
+    assert list(sample_jobs(sweep_config("seed=1", **(sweeper | {"n_trials": 1})))) == [["seed=1"]]
+
+
+def test_a_sweep_that_is_no_search_has_no_study(tmp_path: Path) -> None:
+    sweep = RunDirectory(tmp_path).sweep
+    sweep.mkdir()
+    for content in ("", "- 1", "sweeper:\n  _target_: other", "{"):
+        (sweep / "hydra.yaml").write_text(content)
+        assert search.load_study(tmp_path) is None
