@@ -59,9 +59,13 @@ test: data ## run the fast tests: about four minutes on two cores
 test-all: test ## run the slow tests, too: a browser, Slurm, Ray, many seeds, many kills
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-lint: setup ## check style, and that no room imports one above it
+# Phrases that circumscribe a term of the field or an actor.
+PHRASES := (is|are|be|was|were) (told|said|refused)|(has|have) (its|their) own word|the last word|befell|in the place of|for want of|says so
+
+lint: setup ## check style, words, and that no room imports one above it
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	! grep -rnwiE '$(PHRASES)' README.md docs conf fmnist benchmarks tests train.py --include='*.py' --include='*.md' --include='*.yaml'
 	$(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --no-cache
 
 types: setup ## check types

@@ -1,4 +1,4 @@
-"""What every peer is told, and how it answers."""
+"""Settings of every peer, and the form of its answer."""
 
 import argparse
 import json

@@ -31,7 +31,7 @@ from fmnist.sweeps import jobs, search
 
 WORKER = "worker"  # attribute of a trial: the process that runs it
 REPLACES = "replaces"  # attribute of a trial: the number of an earlier one that does not count
-SEARCH = "search"  # attribute of a study: the overrides of the sweep
+SEARCH = "search"  # attribute of a study: name of the sweep's directory, and its overrides
 
 
 class OptunaSweeper(Sweeper):
@@ -69,14 +69,18 @@ class OptunaSweeper(Sweeper):
         self.mutex, mine = FileLock(self.directory / "lock"), FileLock(self.directory / self.worker)
         try:
             self.directory.mkdir(exist_ok=True)
-            mine.acquire()
+            held = mine.acquire()
         except (OSError, NotImplementedError) as error:
             raise UserError(f"cannot lock {mine.lock_file}, and processes of a search need locks: {error}") from error
-        with mine:
+        with held:
             with self.mutex:
-                if self.study.user_attrs.get(SEARCH, overrides) != overrides:
-                    raise UserError(f"{self.study.study_name} is another search: give hydra.sweeper.study_name")
-                self.study.set_user_attr(SEARCH, overrides)
+                identity = [self.directory.parents[1].absolute().name, *overrides]
+                if self.study.user_attrs.get(SEARCH, identity) != identity:
+                    raise UserError(
+                        f"the storage has a study '{self.study.study_name}' of another search: give "
+                        "hydra.sweeper.study_name=<another name>"
+                    )
+                self.study.set_user_attr(SEARCH, identity)
                 self._begin()
             self._run()
 

@@ -51,6 +51,11 @@ def check(config: DictConfig) -> None:
             check_value(f"hydra.sweeper.{key}", sweeper[key], int)
             if key != "seed" and sweeper[key] < 1:
                 raise UserError(f"hydra.sweeper.{key} must be at least 1, got {sweeper[key]}")
+    if (sweeper.n_jobs or 1) > 1 and str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
+        raise UserError(
+            f"hydra.sweeper.n_jobs={sweeper.n_jobs}: jobs run one after the other; use hydra/launcher=joblib, or start "
+            "the command several times"
+        )
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -84,7 +89,7 @@ def open_study(config: DictConfig, hydra: DictConfig) -> "optuna.Study":
             pruner=pruners[hydra.sweeper.pruner](),
             load_if_exists=True,
         )
-    except Exception as error:  # each database has its own
+    except Exception as error:  # of any database
         reason = one_line(str(error).partition("\n")[0])
         raise UserError(f"cannot open the study in {hydra.sweeper.storage or hydra.sweep.dir}: {reason}") from error
 
@@ -102,7 +107,7 @@ def load_study(sweep: Path) -> "optuna.Study | None":
         import optuna
 
         return optuna.load_study(study_name=str(hydra.sweeper.study_name), storage=_storage(hydra, sweep))
-    except Exception as error:  # each database has its own
+    except Exception as error:  # of any database
         log.warning("the report lacks what the study says, which cannot be read: %s", one_line(error)[:200])
         return None
 
@@ -133,6 +138,8 @@ def callbacks(config: DictConfig, hydra: Any) -> "list[Callback]":
     running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
     overrides = list(hydra.overrides.task)
     numbers = [trial.number for trial in running if trial.user_attrs.get(OVERRIDES) == overrides]
+    if not numbers:  # another process has given the trial up for lost
+        return []
     study_id = storage.get_study_id_from_name(study.study_name)
     trial = optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, numbers[0]))
 

@@ -42,7 +42,7 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
             logger.experiment.add_text(name, text)
         try:
             logger.experiment.file_writer.add_graph(graph(module.network, module.example_input_array))
-        except Exception as error:  # torch cannot trace every network, and says so with many kinds of errors
+        except Exception as error:  # torch cannot trace every network, and raises many kinds of errors
             log.warning("TensorBoard gets no graph: this network cannot be traced (%s)", type(error).__name__)
 
 

@@ -141,6 +141,7 @@ def test_joblib_runs_several_trials_at_once(train_here: TrainHere, tmp_path: Pat
     ("overrides", "message"),
     [
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        (["hydra.sweeper.n_jobs=2"], "hydra.sweeper.n_jobs=2: jobs run one after the other; use hydra/launcher=joblib"),
         (["hydra.sweeper.pruner=hyperbrand"], "pruner must be one of hyperband, median, none, got 'hyperbrand'"),
         (["hydra.sweeper.sampler=tpee"], "sampler must be one of tpe, random, gp, cmaes, qmc, grid, got 'tpee'"),
         (["optimizer.lr=interval(0.1,0.01)"], "an interval goes from a smaller number to a greater one"),
@@ -175,7 +176,7 @@ def test_database_with_the_study_of_another_search_is_refused(train_here: TrainH
     assert train_here(*SEARCH, *storage, "hydra.sweeper.n_trials=1").code == 0
     assert search.load_study(tmp_path / "sweep") is not None
     outcome = train_here(*SEARCH[:-1], "hydra.sweep.dir=other", "seed=1", *storage)
-    assert "error: mine is another search: give hydra.sweeper.study_name" in outcome.err
+    assert "error: the storage has a study 'mine' of another search: give hydra.sweeper.study_name" in outcome.err
 
 
 @pytest.mark.parametrize(
