@@ -150,7 +150,7 @@ class OptunaSweeper(Sweeper):
                 self._replace(lost)
                 waiting = lost or any(trial.state == TrialState.WAITING for trial in trials)
                 if waiting or len(trials) - len(_replaced(trials)) < self.n_trials:
-                    if begun := self._ask(running):
+                    if begun := self._ask([trial for trial in running if trial not in lost]):
                         return begun
                 elif all(trial.user_attrs.get(WORKER) == self.worker for trial in running):
                     return None

@@ -34,7 +34,6 @@ PLUGIN = "hydra/launcher/submitit_slurm"
         (RuntimeError("are you indeed on a slurm cluster?"), "Slurm is not available: the command srun"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), f"{'a' * 60}...: File name too long"),
         (BrokenExecutor("A process was terminated"), "a job was killed (probably out of memory); the remaining"),
-        (ValueError("No trials are completed yet."), "no trial of the search has finished"),
         (MissingConfigException("in ...", PLUGIN), f"'{PLUGIN}' belongs to a Hydra plugin that is not installed"),
     ],
     ids=lambda value: type(value).__name__,

@@ -182,10 +182,10 @@ def test_database_with_the_study_of_another_search_is_refused(train_here: TrainH
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("a=choice(1,b,null)", optuna.distributions.CategoricalDistribution(["1", "b", "null"])),
+        ("a=choice(1,b)", optuna.distributions.CategoricalDistribution(["1", "b"])),
         ("a=1,2", optuna.distributions.CategoricalDistribution(["1", "2"])),
-        ("a=interval(1,5)", optuna.distributions.IntDistribution(1, 5)),
-        ("a=interval(1,5.0)", optuna.distributions.FloatDistribution(1, 5)),
+        ("a=int(interval(1,5))", optuna.distributions.IntDistribution(1, 5)),
+        ("a=interval(1,5)", optuna.distributions.FloatDistribution(1, 5)),
         ("a=tag(log,interval(0.1,1.0))", optuna.distributions.FloatDistribution(0.1, 1, log=True)),
         ("a=tag(log,int(interval(1,8)))", optuna.distributions.IntDistribution(1, 8, log=True)),
         ("a=range(1,10,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
