@@ -6,6 +6,7 @@ The tables stand between two comments. Nobody types them; a test compares them w
 import json
 import re
 import statistics
+from operator import mul, truediv
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -70,7 +71,7 @@ def table(result: Result) -> str:
 
 def summary(result: Result) -> str:
     """The README's table: the time of an epoch, and of a whole command."""
-    median = {name: statistics.median(figure["values"]) for name, figure in result["figures"].items()}
+    rounds = {name: figure["values"] for name, figure in result["figures"].items()}
     machine, settings = result["machine"], result["settings"]
     lines = ["| | one epoch | of the floor | 5 epochs and the test, from prompt to prompt |", "|---|---|---|---|"]
     whole = "whole command, 5 epochs"
@@ -82,10 +83,13 @@ def summary(result: Result) -> str:
         ("notebook", "the lesson's script: torchvision's data set, `ToTensor`, `DataLoader`, `.item()`"),
         ("usual Lightning project", "the usual Lightning project, after its best-known template"),
     ):
-        if name in median:
-            times = median.get(f"{whole}: {name} / this project", 1 if name == "this project" else None)
-            command = "" if times is None else f"{times * median[whole]:.0f} s"
-            lines.append(f"| {what} | {median[name]:.1f} s | {median[name] / median['floor']:.1f} | {command} |")
+        if name in rounds:
+            of_floor = statistics.median(map(truediv, rounds[name], rounds["floor"]))
+            commands = rounds.get(whole, [])
+            if name != "this project":
+                commands = list(map(mul, rounds.get(f"{whole}: {name} / this project", []), commands))
+            command = f"{statistics.median(commands):.0f} s" if commands else ""
+            lines.append(f"| {what} | {statistics.median(rounds[name]):.1f} s | {of_floor:.1f} | {command} |")
     versions = f"torch {machine['torch']}, Lightning {machine['lightning']}"
     where = f"{machine['processor']}, {machine['threads']} threads, {versions}"
     size = f"An epoch has {settings['images']:,} images in batches of 100."

