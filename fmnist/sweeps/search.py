@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,8 @@ def open_study(config: DictConfig, hydra: DictConfig) -> "optuna.Study":
         )
     except Exception as error:  # of any database
         reason = one_line(str(error).partition("\n")[0])
-        raise UserError(f"cannot open the study in {hydra.sweeper.storage or hydra.sweep.dir}: {reason}") from error
+        where = re.sub(r":[^:@/]*@", ":...@", str(hydra.sweeper.storage or hydra.sweep.dir))  # without its password
+        raise UserError(f"cannot open the study in {where}: {reason}") from error
 
 
 def load_study(sweep: Path) -> "optuna.Study | None":

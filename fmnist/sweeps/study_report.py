@@ -63,7 +63,7 @@ def _draw_progress(
         ]
         axes.plot(*zip(*points, strict=True) if points else ((), ()), marker, color=colour, markersize=5, label=label)
         if state == TrialState.COMPLETE:
-            for position, value in points:
+            for position, value in sorted(points):
                 best.append((position, better(value, best[-1][1]) if best else value))
     axes.step(*zip(*best, strict=True), where="post", color="#e45756", label="best so far")
     axes.set_xlabel(name)

@@ -170,7 +170,7 @@ def test_projector_shows_the_features_in_a_browser(trained_run: RunDirectory, br
     """One run only: with several, the projector first asks which one to show."""
     with serve(trained_run.path) as address:
         get(f"{address}/data/plugin/projector/runs", until=lambda it: len(it) == 1)
-        assert_shows(browser, f"{address}/#projector", ["Points: 2000", "Dimension: 60"])
+        assert_shows(browser, f"{address}/#projector", ["Points: 1000", "Dimension: 60"])
 
 
 def assert_shows(browser: WebDriver, address: str, texts: list[str]) -> None:
