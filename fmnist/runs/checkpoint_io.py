@@ -22,7 +22,7 @@ class CheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # but not its parents: a run directory that disappeared must not come back
         content = io.BytesIO()  # saving to a file, torch replaces the OSError of a full disk by its own error
         torch.save(checkpoint, content)
         atomic.write(path, content.getbuffer())

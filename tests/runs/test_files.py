@@ -56,11 +56,17 @@ def test_figure_is_written_as_png(tmp_path: Path) -> None:
 
 
 def test_checkpoint_survives_a_round_trip(tmp_path: Path) -> None:
-    path = tmp_path / "made/for it/last.ckpt"
+    path = tmp_path / "checkpoints/last.ckpt"
     checkpoint_io.CheckpointIO().save_checkpoint({"weights": torch.arange(3), "epoch": 2}, path)
     read = checkpoint_io.CheckpointIO().load_checkpoint(path)
     assert (read["weights"].tolist(), read["epoch"]) == ([0, 1, 2], 2)
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_checkpoint_does_not_bring_back_a_run_directory_that_disappeared(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        checkpoint_io.CheckpointIO().save_checkpoint({}, tmp_path / "run/checkpoints/last.ckpt")
+    assert not (tmp_path / "run").exists()
 
 
 def test_unusable_checkpoint_is_rejected(tmp_path: Path) -> None:
