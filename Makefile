@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-peers bench-report measure record ladder demo tensorboard doctor audit lock clean
+.PHONY: help setup setup-extras setup-cpu data train test test-all lint types format torture bench bench-peers bench-report measure record ladder lesson demo tensorboard doctor audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,7 +37,7 @@ $(EXTRAS): requirements-extras.lock $(READY)
 	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements-extras.lock
 	@touch $@
 
-setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see docs/setup.md
+setup-cpu: ## the same with a CPU-only torch, a tenth of the size: make setup-cpu INDEX=<address>, see docs/install.md
 	@test -n "$(INDEX)" || { echo "error: give the address that pytorch.org names for pip and CPU: make setup-cpu INDEX=<address>"; exit 1; }
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 to 3.14; name one with PYTHON=<path>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -97,6 +97,9 @@ record: measure ## time to accuracy: the same with the five fastest recipes (tak
 ladder: setup ## put the runs that make measure has kept into benchmarks/results and the documents
 	$(BIN)/python -m benchmarks.ladder
 
+lesson: setup-extras ## run docs/lesson.ipynb from top to bottom and keep its output (takes a minute)
+	$(BIN)/jupyter-execute --inplace docs/lesson.ipynb
+
 demo: setup-extras ## open a page on which to try a network on pictures; RUN=<run directory> HOST=<address> PORT=<port>
 	$(BIN)/python -m fmnist.demo host=$(HOST) $(if $(RUN),run=$(RUN)) $(if $(filter command line,$(origin PORT)),port=$(PORT))
 
@@ -111,7 +114,7 @@ audit: setup-extras ## check the lock files for known vulnerabilities with pip-a
 
 lock: LOCK := --universal --generate-hashes --python-version 3.11 --no-header
 lock: ## renew the lock files from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra audit --extra ray --extra slurm --extra timm $(LOCK) --output-file requirements-extras.lock
+	uv pip compile pyproject.toml --extra dev --extra export --extra demo --extra search --extra lesson --extra audit --extra ray --extra slurm --extra timm $(LOCK) --output-file requirements-extras.lock
 	uv pip compile pyproject.toml --extra dev $(LOCK) --constraint requirements-extras.lock --output-file requirements.lock
 
 clean: ## remove the environment and all caches; runs and data stay

@@ -63,10 +63,10 @@ def table(path: Path = PUBLISHED) -> list[list[str]]:
                 letter,
                 row["method"],
                 row["accuracy"] + (f" ± {row['sd']} (n = {row['runs']})" if row["sd"] else f" (n = {row['runs']})"),
-                f"{int(row['parameters']):,}" if row["parameters"] else "not reported",
-                f"{float(row['seconds']):,.0f} s, {row['hardware']}" if row["seconds"] else "not reported",
-                row["epoch chosen on the test set"],
-                row["data"],
+                f"{int(row['parameters']):,}" if row["parameters"] else "-",
+                f"{float(row['seconds']):,.0f} s {row['hardware']}".rstrip() if row["seconds"] else "-",
+                row["epoch chosen on the test set"].replace("not reported", "-"),
+                row["data"].replace("not reported", "-"),
                 f"{row['source']}, {row['year']}",
             ]
             for letter, row in zip(ascii_lowercase, csv.DictReader(file), strict=False)

@@ -55,17 +55,21 @@ def newest() -> Result:
 
 
 def table(result: Result) -> str:
-    """Every figure: median, least and greatest of the rounds, and the goal where there is one."""
-    lines = ["| | median | least | greatest | goal |", "|---|---|---|---|---|"]
+    """The figures that have a goal, and whole commands of 5 epochs: median, least and greatest of the rounds."""
+    lines = ["| | median | range | goal |", "|---|---|---|---|"]
     for name, figure in result["figures"].items():
+        if name not in GOALS and not name.startswith("whole command, 5 epochs"):
+            continue
         values = figure["values"]
-        cells = [_number(value, figure["unit"]) for value in (statistics.median(values), min(values), max(values))]
+        median, least, greatest = (
+            _number(value, figure["unit"]) for value in (statistics.median(values), min(values), max(values))
+        )
         bound = ""
         if name in GOALS:
             word, limit = GOALS[name]
             reached = statistics.median(values) <= limit if word == "at most" else statistics.median(values) >= limit
             bound = f"{word} {_number(limit, figure['unit'])}: {'reached' if reached else '**missed**'}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {bound} |")
+        lines.append(f"| {name} | {median} | {least} to {greatest} | {bound} |")
     return "\n".join(lines)
 
 

@@ -48,8 +48,8 @@ def test_every_command_of_the_documents_works(
     if program == "make":
         assert {argument for argument in arguments if "=" not in argument} <= TARGETS
         overrides = [word for argument in arguments if argument.startswith("ARGS=") for word in argument[5:].split()]
-        if arguments[0] == "measure":
-            given = options.read(measure.Options, overrides)
+        if arguments[0] in ("measure", "record"):
+            given = options.read(measure.Options, ["experiments=record_93", *overrides])
             overrides = [f"experiment={given.experiments[0]}", *given.overrides]
     else:
         assert program in ("python", "torchrun", "srun")

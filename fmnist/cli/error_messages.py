@@ -111,23 +111,23 @@ def _plugin_error(error: BaseException) -> str | None:
 def _ray_error(error: BaseException) -> str | None:
     lines = _lines(error)
     if isinstance(error, ConnectionError) and "Ray" in lines[0]:
-        return f"no Ray cluster answers: {lines[0].partition('. ')[0]}; see docs/ray.md"
+        return f"no Ray cluster answers: {lines[0].partition('. ')[0]}; see docs/distributed.md"
     if _package(type(error).__module__) == "ray":
         hint = ""
         if type(error).__name__ == "WorkerCrashedError":  # also raised if the process could not start
-            hint = " One reason: the machine does not see the project's directory; see docs/ray.md"
+            hint = " One reason: the machine does not see the project's directory; see docs/distributed.md"
         return f"Ray lost a job ({type(error).__name__}): {lines[-1]}{hint}"
     # Ray raises plain exceptions about versions, options, and a machine that is not a node.
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if frames and _package(str(frames[-1].f_globals.get("__name__"))) == "ray":
-        return f"Ray raised an error: {' '.join(lines)}; see docs/ray.md"
+        return f"Ray raised an error: {' '.join(lines)}; see docs/distributed.md"
     return None
 
 
 def _slurm_error(error: BaseException) -> str | None:
     lines = _lines(error)
     if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in lines[0]:
-        return "Slurm is not available: the command srun was not found; see docs/slurm.md"
+        return "Slurm is not available: the command srun was not found; see docs/distributed.md"
     if _package(type(error).__module__) == "submitit":
         return (
             f"Slurm rejected or lost a job ({type(error).__name__}): {lines[-1]}; wait for jobs that are still queued "

@@ -49,7 +49,7 @@ def _check_ray_address(address: object) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}; see docs/ray.md") from error
+        raise UserError(f"no Ray cluster answers at {address}: {error}; see docs/distributed.md") from error
 
 
 def is_remote(config: DictConfig) -> bool:

@@ -75,7 +75,7 @@ def test_option_that_slurm_would_misunderstand_is_rejected(key: str, value: obje
 def test_unreachable_ray_cluster_is_reported_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     remote.check_launcher(sweep(RAY))  # Ray finds the cluster itself
     address = address.format(free_port())
-    with pytest.raises(UserError, match=rf"^no Ray cluster answers at {address}: .*; see docs/ray\.md"):
+    with pytest.raises(UserError, match=rf"^no Ray cluster answers at {address}: .*; see docs/distributed\.md"):
         remote.check_launcher(sweep(RAY | {"ray": {"init": {"address": address}, "remote": {}}}))
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=r"^no Ray cluster answers at "):
