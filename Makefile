@@ -60,7 +60,7 @@ test-all: test ## run the slow tests, too: a browser, Slurm, Ray, many seeds, ma
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Phrases that circumscribe a term of the field or an actor.
-PHRASES := (is|are|be|was|were) (told|said|refused)|(has|have) (its|their) own word|the last word|befell|in the place of|for want of|says so
+PHRASES := (is|are|be|was|were) (told|said|refused)|(has|have) (its|their) own word|the last word|befell|befalls?|in the place of|for want of|says so|as it began|could be had|promises nothing|says of itself|is asked of|it is that|of one is|whoever|whatever has|who may|are given
 
 lint: setup ## check style, words, and that no room imports one above it
 	$(BIN)/python -m ruff check .

@@ -1,1 +1,1 @@
-"""What a training run costs, beside what it could cost and what the usual ways cost: ``make bench``."""
+"""Times a training run beside the fastest possible one and the usual ways: ``make bench``."""

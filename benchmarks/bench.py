@@ -1,4 +1,4 @@
-"""``make bench``: what this project's training costs, beside the floor and beside the usual ways.
+"""``make bench``: times this project's training, the floor and the usual ways.
 
 Each round runs every contender once, each in a process and a terminal of its own, so that a machine's drift hits all
 alike; ratios are formed within a round. Nothing in this project is turned off for it: the run that is timed is
@@ -59,7 +59,7 @@ def peer(module: str, *, epochs: int, images: int, threads: int) -> float:
 
 
 def project(*overrides: str, epochs: int, threads: int) -> dict[str, float]:
-    """One run of ``train.py``: mean seconds of an epoch with all that belongs to it, of start and test; peak memory."""
+    """One run of ``train.py``: mean seconds of an epoch, with validation and logging, of start and test; peak memory."""
     with tempfile.TemporaryDirectory() as directory:
         watch = Path(directory) / "watch.json"
         begin = time.time()

@@ -1,7 +1,7 @@
-"""Kills training runs at random moments, continues them, and compares with an uninterrupted run: ``make torture``.
+"""Kills training runs at random moments, resumes them, and compares with an uninterrupted run: ``make torture``.
 
-Each case trains a small network with all that has a memory (dropout, batch norm, augmentation, a schedule, early
-stopping, Adam), in a process of its own. What befalls it is one of
+Each case trains a small network with everything that has a state (dropout, batch norm, augmentation, a schedule, early
+stopping, Adam), in a process of its own, and injects one fault:
 
   kill      SIGKILL at a random time
   operation SIGKILL just before a random file operation of the run, such as making, renaming or syncing a file
@@ -10,8 +10,8 @@ stopping, Adam), in a process of its own. What befalls it is one of
   full      the disk takes no file beyond a random size
   readonly  the run directory cannot be written any more from a random time on
 
-Then the run is continued with ``resume=``, or, if it had not come as far as to take its directory, started again; one
-time in three something befalls it once more. In the end weights, optimizer, metrics, curves and configuration must
+Then the run is resumed, or started again if it had no directory yet; one run in three gets a second fault. In the end
+weights, optimizer, metrics, curves and configuration must
 equal those of the uninterrupted run to the last bit, and the manifest must be complete.
 """
 
@@ -187,7 +187,7 @@ def kill_before_operation(number: int, below: Path) -> None:
 
 
 class Case:
-    """One run and what befalls it."""
+    """One run and its faults."""
 
     def __init__(self, directory: Path, kind: str, settings: list[str], chance: random.Random, seconds: float) -> None:
         self.cwd = directory
@@ -201,13 +201,13 @@ class Case:
 
     def survive(self) -> None:
         """Runs until the run is finished."""
-        befallen = 0
+        faults = 0
         for _ in range(20):
             claimed = (self.run.hydra / "config.yaml").exists()
             overrides = ["resume=run", TRUST] if claimed else [*self.settings, "hydra.run.dir=run"]
             before = {path: path.read_bytes() for path in self.run.hydra.rglob("*") if path.is_file()}
-            if befallen == 0 or (befallen == 1 and self.chance.random() < 1 / 3):
-                befallen += 1
+            if faults == 0 or (faults == 1 and self.chance.random() < 1 / 3):
+                faults += 1
                 self.told.append(("" if not self.told else "resumed: ") + self._misfortune(overrides))
             else:
                 code = Process.start(overrides, self.cwd, self._prepare).wait()
@@ -374,7 +374,7 @@ def torture(kills: int, seed: int, directory: Path, kinds: tuple[str, ...] = KIN
 
 
 def _undisturbed(directory: Path, settings: list[str]) -> tuple[dict[str, Any], float]:
-    """Outcome of a run that nothing befalls, and its seconds."""
+    """Outcome of an undisturbed run, and its seconds."""
     start = time.monotonic()
     case = Case(directory, "kill", settings, random.Random(), 0)
     code = Process.start([*case.settings, "hydra.run.dir=run"], case.cwd, case._prepare).wait()

@@ -32,7 +32,7 @@ if NEEDS_OLD_ARGPARSE:
 
 
 def register(plugin: type[Plugin], target: str) -> None:
-    """Registers a plugin under the name by which a configuration asks for it.
+    """Registers a plugin under the name that a configuration uses.
 
     Hydra instantiates plugins from the package ``hydra_plugins`` only, also those that were registered.
     """

@@ -23,8 +23,8 @@ from fmnist.runs.signals import interruptible
 
 Options = TypeVar("Options")
 
-# Help text of the option that every command has which builds what a run directory configures.
-TRUST = "package outside torch's family that the run's configuration may use classes from, such as trust=timm"
+# Help text of `trust`, an option of every command that builds objects from a run's configuration.
+TRUST = "package outside torch's family whose classes the run may use, such as trust=timm"
 
 
 def option(text: str, *, positional: bool = False, **arguments: Any) -> Any:

@@ -84,6 +84,7 @@ class PreflightCallback(Callback):
                 jobs.write_hydra_config(directory, config)
             os.environ |= parent_environment()
             os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(usable_cores()))  # joblib's default number of jobs
+            jobs.shorten_names(config)
             remote.prepare_jobs(config, directory)
             if searching:
                 from fmnist.sweeps.optuna_sweeper import OptunaSweeper  # imports Optuna
@@ -104,7 +105,7 @@ class PreflightCallback(Callback):
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         gc.set_threshold(program.GC_THRESHOLD)  # the launcher may have started this process
-        gc.collect()  # trainer, data and network of the job before refer to each other
+        gc.collect()  # the previous job's trainer, data and network refer to each other
         launcher = str(config.hydra.launcher._target_)
         if not launcher.endswith(".BasicLauncher"):
             terminal.set_job(f"#{config.hydra.job.num}")

@@ -66,9 +66,9 @@ def quick_process() -> Iterator[None]:
 
 
 def skip_teardown(code: int) -> None:
-    """Ends this process, when the time comes, right after its threads and exit handlers.
+    """Makes this process exit right after its threads and exit handlers.
 
-    All that is left then is to take apart what has been imported, which takes the interpreter more than a second.
+    The interpreter would otherwise spend more than a second tearing down the imported modules.
 
     Args:
         code: The exit code.

@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class Pruned(Exception):  # noqa: N818 (what happened is no error)
-    """A run of a search ends early, since it promises nothing. The message says when, and at which value."""
+    """The pruner of a search stopped a run. The message names the epoch and the value."""
 
 
 def one_line(error: object) -> str:

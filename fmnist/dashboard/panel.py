@@ -1,4 +1,4 @@
-"""Panel: the base class of what the dashboard draws, when it draws, and from what."""
+"""Panel, the base class of the dashboard's panels: what they draw, when, and from which data."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class PanelContext:
-    """What a panel draws from, and where to.
+    """The data that a panel draws, and TensorBoard's writer.
 
     Args:
         writer: TensorBoard's writer.

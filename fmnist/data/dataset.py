@@ -37,10 +37,10 @@ class ImageDataset(Dataset[Batch]):
         return self.images[index], self.labels[index]
 
     def check(self, spec: DataSpec, source: str) -> None:
-        """Checks that the set is as its data set says.
+        """Checks the images and labels against the description of the data set.
 
         Args:
-            spec: What the data set says.
+            spec: The description.
             source: What made the set, for the message.
 
         Raises:

@@ -1,6 +1,6 @@
-"""Gets the data set: from where it is, or from where it can be had, into the project's cache.
+"""Finds or downloads the data set and puts it into the project's cache.
 
-``python -m fmnist.fetch`` does it by hand. Every source is verified by content before a file gets its name.
+``python -m fmnist.fetch`` does the same. Every file is verified by its content before it gets its name.
 """
 
 import logging
@@ -36,8 +36,8 @@ def fetch(cache: Path = CACHE) -> Path:
     """Makes sure that the cache holds the four verified files, and returns the cache.
 
     In this order: the cache itself, the system's data set directory, torchvision's download, the content of the Debian
-    package. Files are written under a temporary name, verified, synced and renamed, so that a fetch that is killed
-    leaves nothing that a later one takes for good. A second process waits for the first and finds the files there.
+    package. Files are written under a temporary name, verified, synced and renamed, so a killed fetch
+    leaves no broken file behind. A second process waits for the first and finds the files there.
 
     Raises:
         UserError: The cache cannot be written, or no source has the files.
@@ -102,7 +102,7 @@ def _fill(cache: Path, missing: list[str]) -> None:
         log.info("data: fetched from %s", source)
         return
     raise UserError(
-        f"Fashion-MNIST could not be had ({'; '.join(failures)}); "
+        f"cannot get Fashion-MNIST ({'; '.join(failures)}); "
         "put the four official files into a directory and name it with data.data_dir=<directory>"
     )
 

@@ -108,7 +108,7 @@ def _read(path: Path, *_version: int) -> NDArray[np.uint8]:
     return content
 
 
-_REMEDY = "replace it by the official file, or leave data.data_dir out to have the data set fetched"
+_REMEDY = "replace it by the official file, or omit data.data_dir to download the data set"
 
 
 def load(directory: Path, prefix: str) -> Arrays:

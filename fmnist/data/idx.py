@@ -72,7 +72,7 @@ class Files(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What an IDX file says of itself."""
+    """The header of an IDX file."""
 
     element_type: str
     shape: list[int]
@@ -113,7 +113,7 @@ def read_header(path: Path) -> Header:
     """Reads the first bytes of a file.
 
     Raises:
-        UserError: It cannot be read, or is no IDX file.
+        UserError: It cannot be read, or is not an IDX file.
     """
     start = _content(path, 16)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in ELEMENT_TYPES or not 1 <= start[3] <= 3:
@@ -126,7 +126,7 @@ def read(path: Path) -> NDArray[Any]:
     """Reads a file, plain or ``.gz``.
 
     Raises:
-        UserError: It cannot be read, or its size is not the one that its header says.
+        UserError: It cannot be read, or its size does not match its header.
     """
     header, content = read_header(path), _content(path)
     values = np.frombuffer(content[header.size :], header.element_type)

@@ -33,7 +33,7 @@ class ImageDataModule(LightningDataModule, ABC):
     with ``val_seed``.
 
     Args:
-        data_dir: Directory of the data set; what None means, the data set says.
+        data_dir: Directory of the data set; each subclass says what None means.
         batch_size: Training samples per optimizer step, over all processes.
         eval_batch_size: Samples per validation and test batch, over all processes; affects speed only.
         val_size: Number of validation images; below 1, their share of the training set. 0 trains on all images and

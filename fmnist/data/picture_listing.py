@@ -1,4 +1,4 @@
-"""The files of a folder of pictures: their classes, their sets, and what is doubtful about them."""
+"""The files of a folder of pictures: their classes, their sets, and warnings about them."""
 
 import hashlib
 import os
@@ -136,7 +136,7 @@ def find_copies(images: NDArray[np.uint8], entries: Sequence[Entry]) -> list[str
 
 
 def warning(what: str, names: Sequence[str]) -> list[str]:
-    """What is doubtful, how often, and the first names; nothing without names."""
+    """A warning with the number of names and the first of them; empty without names."""
     return [f"{what} ({len(names)}): {_listed(names)}"] if names else []
 
 

@@ -1,4 +1,4 @@
-"""What a network and everything after training must know about a data set."""
+"""The description of a data set that networks, evaluation and export need."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

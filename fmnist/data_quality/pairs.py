@@ -8,8 +8,8 @@ import torch
 from fmnist.data.dataset import ImageDataset
 from fmnist.data_quality import duplicates
 
-# Pairs up to this distance count as near duplicates. The value is a choice, see docs/audit.md: up to here no image is
-# this close to the mirror image of another, which happens by chance; beyond, more and more are.
+# Pairs up to this distance count as near duplicates. The value is a choice, see docs/audit.md: no image is this
+# close to the mirror image of another, which would be by chance; at greater distances more and more are.
 NEAR = 0.07
 SEARCHED = 0.10  # pairs up to this distance are listed, so that users can choose another threshold
 PLACES = {("train", "test"): "train and test", ("train", "train"): "within train", ("test", "test"): "within test"}

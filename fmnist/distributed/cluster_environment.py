@@ -9,7 +9,7 @@ from fmnist.distributed.process_info import ProcessInfo
 
 
 class RunEnvironment(ClusterEnvironment):
-    """Answers from a :class:`ProcessInfo`.
+    """Tells Lightning the values of a :class:`ProcessInfo`.
 
     Lightning's own environments would start the other processes with the same command line, so that each would compose
     the configuration and write files as rank 0 does. Under Slurm they would also take over the signals.

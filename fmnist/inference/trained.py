@@ -86,7 +86,7 @@ def configuration(run: RunDirectory, checkpoint: str = "best", trust: Sequence[s
     """The configuration of a run. Its ``trust`` is replaced by the caller's: a run directory cannot vouch for itself.
 
     Raises:
-        UserError: There is no such run, or its best checkpoint is asked for before it has finished.
+        UserError: There is no such run, or ``checkpoint`` is ``best`` and it has not finished.
     """
     if checkpoint not in get_args(Checkpoint):
         raise UserError(f"checkpoint must be best or last, got {checkpoint!r}")

@@ -1,4 +1,4 @@
-"""manifest.json: the conditions under which a run was made. Written at the start of a run, completed at its end.
+"""manifest.json: commit, versions, machine and sessions of a run. Written at the start of a run, completed at its end.
 
 The keys of ``describe_run`` are those of the first start and never change. ``sessions`` has one entry for each process
 that worked on the run; ``differs`` in it lists what changed since the first start. ``end``, ``state`` and ``error`` are

@@ -1,4 +1,4 @@
-"""Output that neither a closed pipe or terminal nor a character can break. Imports only the standard library."""
+"""Output that survives a closed pipe or terminal and characters it cannot encode. Imports only the standard library."""
 
 import errno
 import io
@@ -24,7 +24,7 @@ class _Output(io.FileIO):
 
 
 def robust(stream: TextIO | None) -> Any:
-    """The same output as a stream that goes on when it is closed, and replaces what it cannot encode by ``?``."""
+    """The same stream, but nothing is written once it is closed, and ``?`` replaces what it cannot encode."""
     if not isinstance(stream, io.TextIOWrapper):  # a notebook
         return stream
     raw = getattr(stream.buffer, "raw", stream.buffer)

@@ -53,7 +53,7 @@ def configuration(run: RunDirectory) -> DictConfig:
         UserError: The directory holds no run, is damaged, or comes from another version of this project.
     """
     stored = run.read_configuration()
-    stored.trust = []  # whom to trust is for the command line to say
+    stored.trust = []  # only the command line decides whom to trust
     try:
         settings.check(stored, stored=True)
     except UserError as error:

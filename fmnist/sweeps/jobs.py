@@ -70,6 +70,16 @@ def sample_jobs(config: DictConfig) -> Iterator[list[str]]:
             yield [*fixed.values(), *(first | {key: value}).values()]
 
 
+def shorten_names(config: DictConfig) -> None:
+    """Leaves the overrides that all jobs share out of the names of their directories."""
+    parsed = OverridesParser.create().parse_overrides(overrides(config))
+    swept = {override.key_or_group: override.is_sweep_override() for override in parsed}  # the last one counts
+    if any(swept.values()):
+        path = "hydra.job.config.override_dirname.exclude_keys"
+        excluded = [*OmegaConf.select(config, path), *(key for key, is_swept in swept.items() if not is_swept)]
+        config.hydra.overrides.hydra.append(f"{path}=[{','.join(excluded)}]")
+
+
 def check_same(sweep: RunDirectory) -> None:
     """Checks that the jobs that have started would have the same configuration today.
 

@@ -1,7 +1,7 @@
 """Hydra's sweeper for searches: asks Optuna for a trial, has the launcher run it, tells Optuna the result.
 
-Any number of processes may work on one study. A process holds a lock as long as it lives, so that the others find out
-whether one that has begun a trial is still there.
+Any number of processes may work on one study. Each holds a lock file while it lives, so that the others notice when the
+process of a trial has died.
 """
 
 import math
@@ -40,7 +40,7 @@ class OptunaSweeper(Sweeper):
     Args:
         n_trials: Number of trials that count: finished, pruned, or failed in this process.
         n_jobs: Trials that this process runs at a time; None chooses by the launcher.
-        sampler: A word of ``search.SAMPLERS``.
+        sampler: A key of ``search.SAMPLERS``.
         seed: Seed of the sampler.
         options: Read from the configuration, by ``search.open_study``.
     """
@@ -88,7 +88,7 @@ class OptunaSweeper(Sweeper):
         trials = self.study.get_trials(deepcopy=False)
         # A sampler with the same seed would choose the same values again.
         self.study.sampler = self._sampler(self.seed + len(trials) + 1000 * len(self._living()))
-        if not self._living():  # a search is resumed: what failed is tried again
+        if not self._living():  # a resumed search retries failed trials
             self._replace(trial for trial in trials if trial.state == TrialState.FAIL)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -140,7 +140,7 @@ class OptunaSweeper(Sweeper):
             self._tell(trial, result)
 
     def _next(self) -> tuple[Trial, list[str]] | None:
-        """Begins a trial; None if there are enough, and the other processes have ended theirs."""
+        """Starts the next trial; None when all trials are done, those of other processes included."""
         while True:
             with self.mutex:
                 trials = self.study.get_trials(deepcopy=False)
@@ -157,7 +157,7 @@ class OptunaSweeper(Sweeper):
             time.sleep(1)
 
     def _ask(self, running: Sequence[FrozenTrial]) -> tuple[Trial, list[str]] | None:
-        """Begins a trial, unless its values are just being tried: both would have the same directory."""
+        """Starts a trial, unless one with the same values is running: both would have the same directory."""
         trial = self.study.ask(self.space)
         trial.set_user_attr(WORKER, self.worker)
         overrides = [*self.fixed, *(f"{name}={_text(value)}" for name, value in trial.params.items())]

@@ -1,4 +1,4 @@
-"""A search: a sweep whose values Optuna chooses, trial by trial. Imported without Optuna and Lightning."""
+"""A search: a sweep in which Optuna chooses the values of each trial. Imported without Optuna and Lightning."""
 
 import logging
 import math
@@ -110,7 +110,7 @@ def load_study(sweep: Path) -> "optuna.Study | None":
 
         return optuna.load_study(study_name=str(hydra.sweeper.study_name), storage=_storage(hydra, sweep))
     except Exception as error:  # of any database
-        log.warning("the report lacks what the study says, which cannot be read: %s", one_line(error)[:200])
+        log.warning("cannot read the study, so the report leaves it out: %s", one_line(error)[:200])
         return None
 
 
@@ -124,7 +124,7 @@ def _storage(hydra: Any, sweep: Path) -> "optuna.storages.BaseStorage":
 
 
 def callbacks(config: DictConfig, hydra: Any) -> "list[Callback]":
-    """The callback that lets the pruner of a search stop this job; nothing in another sweep.
+    """The pruning callback of a job; none outside a search.
 
     Args:
         config: The configuration of the job.
@@ -140,13 +140,13 @@ def callbacks(config: DictConfig, hydra: Any) -> "list[Callback]":
     running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
     overrides = list(hydra.overrides.task)
     numbers = [trial.number for trial in running if trial.user_attrs.get(OVERRIDES) == overrides]
-    if not numbers:  # another process has given the trial up for lost
+    if not numbers:  # another process considered this trial lost
         return []
     study_id = storage.get_study_id_from_name(study.study_name)
     trial = optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, numbers[0]))
 
-    def is_hopeless(epoch: int, value: float) -> bool:
+    def should_prune(epoch: int, value: float) -> bool:
         trial.report(value, epoch)
         return math.isnan(value) or trial.should_prune()
 
-    return [Pruning(metric=monitor.score(config)[0], is_hopeless=is_hopeless)]
+    return [Pruning(metric=monitor.score(config)[0], should_prune=should_prune)]

@@ -1,4 +1,4 @@
-"""What a search did: its best value over trials and seconds, the pruned trials, and which parameters mattered."""
+"""The report of a search: best value over trials and seconds, pruned trials, importance of the parameters."""
 
 import warnings
 from collections.abc import Iterator

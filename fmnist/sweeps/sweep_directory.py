@@ -64,7 +64,7 @@ class SweepDirectory:
 
     @cached_property
     def study(self) -> "Study | None":
-        """What Optuna knows of a search; None if this is none, or that cannot be read."""
+        """Optuna's study of a search; None for other sweeps, or if it cannot be read."""
         return search.load_study(self.run.path)
 
     @property

@@ -1,4 +1,4 @@
-"""Logits of a network on a set of images, and what follows from them: per-class metrics, mistakes, calibration."""
+"""A network's logits on a set of images: per-class metrics, mistakes, calibration."""
 
 from dataclasses import dataclass
 from functools import cached_property

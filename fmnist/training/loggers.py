@@ -33,7 +33,7 @@ def log_start(trainer: Trainer, module: LightningModule, texts: Mapping[str, str
     """
     if run.last_checkpoint.is_file():
         state = checkpoint_file.read(run.last_checkpoint)
-        log.info("going on after epoch %d, from %s", state["epoch"] + 1, run.last_checkpoint)
+        log.info("resuming after epoch %d, from %s", state["epoch"] + 1, run.last_checkpoint)
         _rewind(trainer, state["global_step"])
         return
     _rewind(trainer, 0)

@@ -53,7 +53,8 @@ def test_defect_has_no_message(defect: Exception) -> None:
 def test_plain_exception_raised_by_ray_gives_one_line() -> None:
     """Ray raises plain exceptions, for example when the cluster has another version."""
     code = "raise RuntimeError('Version mismatch: the cluster has:\\n    Ray: 1\\nThis process has:\\n    Ray: 2')"
-    message = "Ray raised an error: Version mismatch: the cluster has: Ray: 1 This process has: Ray: 2; see docs/distributed.md"
+    versions = "the cluster has: Ray: 1 This process has: Ray: 2"
+    message = f"Ray raised an error: Version mismatch: {versions}; see docs/distributed.md"
     for module, expected in (("ray._private.utils", message), ("rayon", None)):
         with pytest.raises(RuntimeError) as raised:
             exec(code, {"__name__": module})

@@ -43,7 +43,7 @@ def test_run_killed_before_writing_its_metrics_writes_them(
     repeated = ["experiment=smoke", "optimizer.lr=0.01", "optimizer=adam", "trainer.max_epochs=2"]  # change nothing
     ended = train_here("resume=run", *repeated, "trainer.enable_progress_bar=false")
     assert ended.code == 0, ended
-    assert "going on after epoch 2" in ended.out
+    assert "resuming after epoch 2" in ended.out
     assert different(outcome(killed), outcome(trained_run)) == []
 
 

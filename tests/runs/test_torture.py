@@ -1,4 +1,4 @@
-"""Runs survive whatever befalls them. ``make torture`` has more of it."""
+"""Runs survive faults. ``make torture`` injects more of them."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.torture import KINDS
     ("seed", "kills", "variants"),
     [(1, 2, 1), pytest.param(2, 3 * len(KINDS), 11, marks=pytest.mark.slow(minutes=1))],
 )
-def test_runs_that_something_befalls_end_as_if_nothing_had(seed: int, kills: int, variants: int) -> None:
+def test_interrupted_runs_end_like_undisturbed_ones(seed: int, kills: int, variants: int) -> None:
     code = "from tests import torture as t; t.VARIANTS = t.VARIANTS[:{}]; t.main(t.Options(kills={}, seed={}))"
     outcome = run_command("-c", code.format(variants, kills, seed), timeout=1200)
     assert outcome.code == 0, outcome.err[-3000:]

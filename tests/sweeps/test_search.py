@@ -1,8 +1,12 @@
 """Searches: sweeps whose values Optuna chooses."""
 
 import json
+import os
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +75,7 @@ def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: T
     assert not first.finished
     outcome = train_here(*command)
     assert outcome.code == 0
-    assert "going on after epoch" in outcome.out
+    assert "resuming after epoch" in outcome.out
     assert first.finished
     before = {name: job.metrics.read_bytes() for name, job in jobs(sweep).items()}
     assert train_here(*command[:-1], "hydra.sweeper.n_trials=3").code == 0  # one more
@@ -99,7 +103,7 @@ def test_pruned_run_keeps_its_checkpoint_and_can_be_finished(train_here: TrainHe
     assert not job.run.finished
     resumed = train_here(f'resume="{job.run.path}"')
     assert resumed.code == 0
-    assert "going on after epoch 1" in resumed.out
+    assert "resuming after epoch 1" in resumed.out
     assert job.run.read_metrics()["epochs"] == 3
 
 
@@ -120,6 +124,52 @@ def test_two_processes_share_a_search_and_lose_no_trial(killed: bool, start: Sta
     assert "4 of 4 runs finished" in out
     assert count(sweep, COMPLETE) == len(jobs(sweep)) == 4
     assert count(sweep, FAIL) == killed
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """URL of an empty database, on a PostgreSQL server that listens on a socket only."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or os.geteuid() != 0:
+        pytest.skip("needs Debian's package postgresql, and root")
+    directory = Path(tempfile.mkdtemp(prefix="postgres", dir="/tmp"))  # the path of a socket must be short
+    shutil.chown(directory, "postgres")  # the server refuses to run as root
+
+    def run(program: str, *arguments: str) -> None:
+        command = [
+            "runuser",
+            "-u",
+            "postgres",
+            "--",
+            str(programs[-1] / program),
+            "-D",
+            f"{directory}/data",
+            *arguments,
+        ]
+        subprocess.run(command, check=True, cwd=directory, stdout=subprocess.DEVNULL)
+
+    run("initdb", "--auth=trust", "--no-sync")
+    run("pg_ctl", "start", "-w", "-l", f"{directory}/log", "-o", f"-k {directory} -c listen_addresses='' -F")
+    yield f"postgresql+psycopg://postgres@/postgres?host={directory}"
+    run("pg_ctl", "stop", "-m", "immediate")
+    shutil.rmtree(directory)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search_in_a_database(database: str, start: Start, tmp_path: Path) -> None:
+    psycopg = pytest.importorskip("psycopg", reason="needs make setup-extras")
+    command = *SEARCH, f'hydra.sweeper.storage="{database}"', "hydra.sweeper.n_trials=6"
+    processes = [start(*command)]
+    wait_until((tmp_path / "sweep/.sweep/search").is_dir, "the search")
+    processes.append(start(*command))
+    ends = [(process.communicate(120)[1], process.returncode) for process in processes]
+    assert ends == [("", 0), ("", 0)]
+    with psycopg.connect(database.replace("+psycopg", "")) as connection:
+        states = [state for (state,) in connection.execute("SELECT state FROM trials")]
+        workers = [*connection.execute("SELECT DISTINCT value_json FROM trial_user_attributes WHERE key = 'worker'")]
+    assert (len(states), len(workers), len(jobs(tmp_path / "sweep"))) == (6, 2, 6)
+    assert set(states) <= {"COMPLETE", "PRUNED"}
+    assert not (tmp_path / "sweep/study.journal").exists()
 
 
 def test_failed_trial_does_not_stop_the_search_and_sets_exit_code_1(train_here: TrainHere, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stops a run whose loss is NaN or infinite, and says where to look."""
+"""Stops a run whose loss is NaN or infinite, and names the step and its images."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Ends a run of a search that promises nothing."""
+"""Stops a run that the pruner of a search gives up on."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,27 @@ from fmnist.config.errors import Pruned
 
 
 class Pruning(Callback):
-    """Asks after each validation whether the run is worth going on with.
+    """Asks the pruner after each validation whether to stop.
 
-    A run that is not ends before its next epoch, when the checkpoint of the last one has been written: it can be
-    resumed. One that has reached its last epoch finishes.
+    A pruned run stops before its next epoch, after its checkpoint has been written, so it can be resumed. A run in its
+    last epoch finishes.
 
     Args:
-        metric: The metric to judge by.
-        is_hopeless: Decides by the number of epochs and the metric's value.
+        metric: The metric that the pruner judges.
+        should_prune: Called with the number of epochs and the metric's value.
     """
 
-    def __init__(self, *, metric: str, is_hopeless: Callable[[int, float], bool]) -> None:
+    def __init__(self, *, metric: str, should_prune: Callable[[int, float], bool]) -> None:
         self.metric = metric
-        self.is_hopeless = is_hopeless
+        self.should_prune = should_prune
         self._reason: str | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self.metric not in trainer.callback_metrics:
             return
         epoch, value = trainer.current_epoch + 1, trainer.callback_metrics[self.metric].item()
-        hopeless = self.is_hopeless(epoch, value)
-        self._reason = f"pruned after epoch {epoch}: {self.metric} {value:.4f}" if hopeless else None
+        prune = self.should_prune(epoch, value)
+        self._reason = f"pruned after epoch {epoch}: {self.metric} {value:.4f}" if prune else None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._reason is not None:
