@@ -77,7 +77,7 @@ def summary(result: Result) -> str:
     """The README's table: the time of an epoch, and of a whole command."""
     rounds = {name: figure["values"] for name, figure in result["figures"].items()}
     machine, settings = result["machine"], result["settings"]
-    lines = ["| | one epoch | of the floor | 5 epochs and the test, from prompt to prompt |", "|---|---|---|---|"]
+    lines = ["| | one epoch | times the floor | 5 epochs and the test, from prompt to prompt |", "|---|---|---|---|"]
     whole = "whole command, 5 epochs"
     for name, what in (
         ("floor", "the floor: a bare PyTorch loop, as fast as we can make it, that only trains"),
@@ -97,7 +97,7 @@ def summary(result: Result) -> str:
     versions = f"torch {machine['torch']}, Lightning {machine['lightning']}"
     where = f"{machine['processor']}, {machine['threads']} threads, {versions}"
     size = f"An epoch has {settings['images']:,} images in batches of 100."
-    return "\n".join([*lines, "", f"{size} {result['date'][:10]}, {where}; median of {settings['rounds']} rounds."])
+    return "\n".join([*lines, "", f"{size} {result['date'][:10]}, {where}; median of {settings['rounds']} rounds, ratios within a round."])
 
 
 def fill(text: str, content: str, name: str = "benchmark") -> str:

@@ -40,14 +40,18 @@ class OptunaSweeper(Sweeper):
     Args:
         n_trials: Number of trials that count: finished, pruned, or failed in this process.
         n_jobs: Trials that this process runs at a time; None chooses by the launcher.
+        finish: Number of pruned trials to train to their end after the others.
         sampler: A key of ``search.SAMPLERS``.
         seed: Seed of the sampler.
         options: Read from the configuration, by ``search.open_study``.
     """
 
-    def __init__(self, *, n_trials: int, n_jobs: int | None, sampler: str, seed: int, **options: Any) -> None:
+    def __init__(
+        self, *, n_trials: int, n_jobs: int | None, finish: int, sampler: str, seed: int, **options: Any
+    ) -> None:
         self.n_trials = n_trials
         self.n_jobs = n_jobs
+        self.finish = finish
         self.sampler = sampler
         self.seed = seed
 
@@ -152,8 +156,10 @@ class OptunaSweeper(Sweeper):
                 if waiting or len(trials) - len(_replaced(trials)) < self.n_trials:
                     if begun := self._ask([trial for trial in running if trial not in lost]):
                         return begun
-                elif all(trial.user_attrs.get(WORKER) == self.worker for trial in running):
-                    return None
+                elif not running:
+                    if not self._finish_pruned(trials):
+                        return None
+                    continue
             time.sleep(1)
 
     def _ask(self, running: Sequence[FrozenTrial]) -> tuple[Trial, list[str]] | None:
@@ -168,12 +174,23 @@ class OptunaSweeper(Sweeper):
         trial.set_user_attr(search.OVERRIDES, overrides)
         return trial, overrides
 
-    def _replace(self, trials: Iterable[FrozenTrial]) -> None:
+    def _finish_pruned(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Queues the best of the pruned trials that got furthest; False if there are none, or this was done before."""
+        if not trials or search.UNPRUNED in trials[-1].user_attrs:
+            return False
+        sign = 1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.value is not None]
+        pruned.sort(key=lambda trial: (trial.last_step or 0, sign * (trial.value or 0)), reverse=True)
+        self._replace(pruned[: self.finish], unpruned=True)
+        return bool(pruned[: self.finish])
+
+    def _replace(self, trials: Iterable[FrozenTrial], *, unpruned: bool = False) -> None:
         """Queues trials with the same values, so that their runs are resumed. The old ones no longer count."""
         replaced = _replaced(self.study.get_trials(deepcopy=False))
         for trial in trials:
             if trial.number not in replaced:
-                self.study.enqueue_trial(trial.params, {REPLACES: trial.number})
+                kept = {search.UNPRUNED: True} if unpruned or search.UNPRUNED in trial.user_attrs else {}
+                self.study.enqueue_trial(trial.params, {REPLACES: trial.number, **kept})
             if trial.state == TrialState.RUNNING:
                 self.study.tell(trial.number, state=TrialState.FAIL)
 

@@ -30,6 +30,7 @@ SAMPLERS = {
 }
 PRUNERS = ("hyperband", "median", "none")
 OVERRIDES = "overrides"  # attribute of a trial: the overrides of its job
+UNPRUNED = "unpruned"  # attribute of a trial: it finishes one that was pruned
 
 
 def is_search(config: DictConfig) -> bool:
@@ -47,11 +48,11 @@ def check(config: DictConfig) -> None:
         if (word := sweeper[key]) not in choices:
             hint = did_you_mean(str(word), choices)
             raise UserError(f"hydra.sweeper.{key} must be one of {', '.join(choices)}, got {word!r}{hint}")
-    for key in ("n_trials", "n_jobs", "seed"):
+    for key, least in (("n_trials", 1), ("n_jobs", 1), ("finish", 0), ("seed", 0)):
         if key != "n_jobs" or sweeper[key] is not None:
             check_value(f"hydra.sweeper.{key}", sweeper[key], int)
-            if key != "seed" and sweeper[key] < 1:
-                raise UserError(f"hydra.sweeper.{key} must be at least 1, got {sweeper[key]}")
+            if sweeper[key] < least:
+                raise UserError(f"hydra.sweeper.{key} must be at least {least}, got {sweeper[key]}")
     if (sweeper.n_jobs or 1) > 1 and str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
         raise UserError(
             f"hydra.sweeper.n_jobs={sweeper.n_jobs}: jobs run one after the other; use hydra/launcher=joblib, or start "
@@ -76,11 +77,12 @@ def open_study(config: DictConfig, hydra: DictConfig) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    epochs = config.trainer.max_epochs
+    # A third of the epochs: leaves out the bracket of trials that are judged last, which saves little.
+    epochs = max(1, config.trainer.max_epochs // 3) if (config.trainer.max_epochs or 0) > 0 else "auto"
     pruners: dict[str, Any] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=epochs if epochs and epochs > 0 else "auto"),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=epochs),
     }
     try:
         return optuna.create_study(
@@ -139,11 +141,11 @@ def callbacks(config: DictConfig, hydra: Any) -> "list[Callback]":
     study, storage = open_study(config, hydra), _storage(hydra, Path(hydra.sweep.dir))
     running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
     overrides = list(hydra.overrides.task)
-    numbers = [trial.number for trial in running if trial.user_attrs.get(OVERRIDES) == overrides]
-    if not numbers:  # another process considered this trial lost
+    found = [trial for trial in running if trial.user_attrs.get(OVERRIDES) == overrides]
+    if not found or UNPRUNED in found[0].user_attrs:  # not found: another process considered it lost
         return []
     study_id = storage.get_study_id_from_name(study.study_name)
-    trial = optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, numbers[0]))
+    trial = optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, found[0].number))
 
     def should_prune(epoch: int, value: float) -> bool:
         trial.report(value, epoch)

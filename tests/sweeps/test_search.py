@@ -88,7 +88,7 @@ def test_killed_search_resumes_the_interrupted_trial(start: Start, train_here: T
 
 def test_pruned_run_keeps_its_checkpoint_and_can_be_finished(train_here: TrainHere, tmp_path: Path) -> None:
     rates = "optimizer.lr=choice(0.003,0.01,1e-8,1e-9)"
-    outcome = train_here(*SEARCH, "trainer.max_epochs=3", rates, "hydra.sweeper.n_trials=8")
+    outcome = train_here(*SEARCH, "trainer.max_epochs=3", rates, "hydra.sweeper.n_trials=8", "hydra.sweeper.finish=0")
     assert (outcome.code, outcome.err) == (0, "")
     pruned = [job for job in sweep_directory.read(tmp_path / "sweep").jobs if job.state == "pruned"]
     assert len(pruned) == count(tmp_path / "sweep", PRUNED) > 0
@@ -105,6 +105,22 @@ def test_pruned_run_keeps_its_checkpoint_and_can_be_finished(train_here: TrainHe
     assert resumed.code == 0
     assert "resuming after epoch 1" in resumed.out
     assert job.run.read_metrics()["epochs"] == 3
+
+
+def test_search_ends_by_finishing_the_best_pruned_trials(train_here: TrainHere, tmp_path: Path) -> None:
+    rates = "optimizer.lr=choice(0.003,0.01,1e-8,1e-9)"
+    command = *SEARCH, "trainer.max_epochs=3", rates, "hydra.sweeper.n_trials=8", "hydra.sweeper.finish=1"
+    for _ in range(2):  # the second time, nothing is left to do
+        outcome = train_here(*command)
+        assert (outcome.code, outcome.err) == (0, "")
+        trials = study(tmp_path / "sweep").trials
+        pruned = {trial.number: trial for trial in trials if trial.state == PRUNED}
+        (finished,) = (trial for trial in trials if search.UNPRUNED in trial.user_attrs)
+        assert (len(trials), finished.number, finished.state) == (9, 8, COMPLETE)
+        best = max(pruned.values(), key=lambda trial: (trial.last_step, trial.value))
+        assert finished.params == best.params
+    (run,) = (job for job in jobs(tmp_path / "sweep").values() if len((job.read_manifest() or {})["sessions"]) == 2)
+    assert (run.read_metrics()["epochs"], run.read_metrics()["val/acc"]) == (3, finished.value)
 
 
 @pytest.mark.parametrize("killed", [False, True])

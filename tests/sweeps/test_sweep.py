@@ -187,7 +187,12 @@ def test_parallel_jobs_equal_sequential_ones_share_the_cores_and_number_their_li
 ) -> None:
     outcome = run_command(ROOT / "train.py", *PARALLEL, "seed=1,2", "threads=1,null", cwd=tmp_path)
     assert (outcome.code, outcome.err) == (0, "")
-    found = {name: content for name, content in metrics(tmp_path / "sweep").items() if "threads-1" in name}
+    suffix = "+threads-1"
+    found = {
+        name.removesuffix(suffix): content
+        for name, content in metrics(tmp_path / "sweep").items()
+        if name.endswith(suffix)
+    }
     assert len(found) == 2
     assert found.items() < metrics(finished).items()
     for path in (tmp_path / "sweep").glob("*threads-null*/manifest.json"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
@@ -71,3 +72,17 @@ def test_without_restored_progress_lightning_ends_an_epoch_twice(
     resumed = trainer(tmp_path, max_steps=15, max_epochs=-1, callbacks=[note])
     resumed.fit(classifier(), loader, ckpt_path=path, weights_only=True)
     assert (found, resumed.global_step) == (ends, 15)
+
+
+def test_restored_progress_counts_epochs_as_an_uninterrupted_run(tmp_path: Path, loader: Loader) -> None:
+    path = tmp_path / "first.ckpt"
+    save = LambdaCallback(on_train_epoch_end=lambda trainer, _: trainer.save_checkpoint(path))
+    trainer(tmp_path, max_epochs=1, callbacks=[save]).fit(classifier(), loader)
+    state = torch.load(path, weights_only=True)["loops"]["fit_loop"]
+    counted = []
+    for restore in (True, False):
+        note = LambdaCallback(on_fit_start=lambda trainer, _: restore_progress(trainer, state))
+        fit = trainer(tmp_path, max_epochs=2, callbacks=[note] if restore else [])
+        fit.fit(classifier(), loader)
+        counted.append(fit.fit_loop.epoch_progress.state_dict())
+    assert counted[0] == counted[1]
