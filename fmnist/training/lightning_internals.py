@@ -34,7 +34,9 @@ def restore_progress(trainer: Trainer, fit_loop_state: dict[str, Any]) -> None:
     """Restores how far training had come, from the fit loop's part of a checkpoint that was written at an epoch's end.
 
     Such a checkpoint says that the epoch is about to end. With ``trainer.max_steps``, Lightning 2.6 then ends that
-    epoch once more without a step.
+    epoch once more without a step; and it counts one epoch less if training was over.
     """
+    for progress in fit_loop_state["epoch_progress"].values():
+        progress["completed"] = progress["processed"]
     trainer.fit_loop.load_state_dict(fit_loop_state)
     _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]

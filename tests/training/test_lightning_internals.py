@@ -74,7 +74,8 @@ def test_without_restored_progress_lightning_ends_an_epoch_twice(
     assert (found, resumed.global_step) == (ends, 15)
 
 
-def test_restored_progress_counts_epochs_as_an_uninterrupted_run(tmp_path: Path, loader: Loader) -> None:
+@pytest.mark.parametrize("epochs", [1, 2])  # of which one was trained before: with 1, training was over
+def test_restored_progress_counts_epochs_as_an_uninterrupted_run(epochs: int, tmp_path: Path, loader: Loader) -> None:
     path = tmp_path / "first.ckpt"
     save = LambdaCallback(on_train_epoch_end=lambda trainer, _: trainer.save_checkpoint(path))
     trainer(tmp_path, max_epochs=1, callbacks=[save]).fit(classifier(), loader)
@@ -82,7 +83,7 @@ def test_restored_progress_counts_epochs_as_an_uninterrupted_run(tmp_path: Path,
     counted = []
     for restore in (True, False):
         note = LambdaCallback(on_fit_start=lambda trainer, _: restore_progress(trainer, state))
-        fit = trainer(tmp_path, max_epochs=2, callbacks=[note] if restore else [])
+        fit = trainer(tmp_path, max_epochs=epochs, callbacks=[note] if restore else [])
         fit.fit(classifier(), loader)
         counted.append(fit.fit_loop.epoch_progress.state_dict())
     assert counted[0] == counted[1]
