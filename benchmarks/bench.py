@@ -59,7 +59,7 @@ def peer(module: str, *, epochs: int, images: int, threads: int) -> float:
 
 
 def project(*overrides: str, epochs: int, threads: int) -> dict[str, float]:
-    """One run of ``train.py``: mean seconds of an epoch, with validation and logging, of start and test; peak memory."""
+    """One run of ``train.py``: seconds of an epoch (mean), of start and test; peak memory."""
     with tempfile.TemporaryDirectory() as directory:
         watch = Path(directory) / "watch.json"
         begin = time.time()

@@ -97,7 +97,8 @@ def summary(result: Result) -> str:
     versions = f"torch {machine['torch']}, Lightning {machine['lightning']}"
     where = f"{machine['processor']}, {machine['threads']} threads, {versions}"
     size = f"An epoch has {settings['images']:,} images in batches of 100."
-    return "\n".join([*lines, "", f"{size} {result['date'][:10]}, {where}; median of {settings['rounds']} rounds, ratios within a round."])
+    how = f"median of {settings['rounds']} rounds, ratios within a round"
+    return "\n".join([*lines, "", f"{size} {result['date'][:10]}, {where}; {how}."])
 
 
 def fill(text: str, content: str, name: str = "benchmark") -> str:
