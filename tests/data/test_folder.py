@@ -176,7 +176,7 @@ def test_left_out_and_doubtful_pictures_are_named(animals: Path, caplog: pytest.
         (lambda path: [arrange(path, "test", "train"), (path / "test/owl").mkdir()], "has owl, and .* no such"),
     ],
 )
-def test_impossible_folder_is_refused(animals: Path, change: Callable[[Path], object], message: str) -> None:
+def test_impossible_folder_is_rejected(animals: Path, change: Callable[[Path], object], message: str) -> None:
     change(animals)
     with pytest.raises((UserError, ValueError), match=message):
         prepared(animals)

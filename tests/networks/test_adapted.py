@@ -49,7 +49,7 @@ def test_network_of_timm_takes_any_channels_classes_and_size(name: str) -> None:
         (lambda: Torchvision(name="vit_b_16", image_size=20), "vit_b_16 is not possible for images of 20 pixels"),
     ],
 )
-def test_impossible_network_is_refused(build: Any, message: str) -> None:
+def test_impossible_network_is_rejected(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^name.*{message}"):
         build()
 
@@ -68,7 +68,7 @@ def test_residual_network_takes_any_size_from_8_pixels(size: int, channels: int,
     assert network(images(channels, size)).shape == (2, 10)
 
 
-def test_too_small_images_are_refused() -> None:
+def test_too_small_images_are_rejected() -> None:
     with pytest.raises(ValueError, match="image_size must be at least 16 for two convolutions and poolings, got 15"):
         CNN(image_size=15)
     message = re.escape("widths must name 1 to 3 blocks, as each halves 8 pixels, got [1, 2, 3, 4]")

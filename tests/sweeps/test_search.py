@@ -237,7 +237,7 @@ def test_study_that_cannot_be_opened_is_one_line(overrides: list[str], message: 
     assert "Traceback" not in outcome.err + outcome.out
 
 
-def test_database_with_the_study_of_another_search_is_refused(train_here: TrainHere, tmp_path: Path) -> None:
+def test_database_with_the_study_of_another_search_is_rejected(train_here: TrainHere, tmp_path: Path) -> None:
     storage = "hydra.sweeper.storage=sqlite:///study.sqlite3", "hydra.sweeper.study_name=mine"
     assert train_here(*SEARCH, *storage, "hydra.sweeper.n_trials=1").code == 0
     assert search.load_study(tmp_path / "sweep") is not None
