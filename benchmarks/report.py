@@ -54,11 +54,11 @@ def newest() -> Result:
     return result
 
 
-def table(result: Result) -> str:
-    """The figures that have a goal, and whole commands of 5 epochs: median, least and greatest of the rounds."""
+def table(result: Result, *, short: bool = False) -> str:
+    """Median, least and greatest of the rounds; short: of the figures with a goal and of whole commands of 5 epochs."""
     lines = ["| | median | range | goal |", "|---|---|---|---|"]
     for name, figure in result["figures"].items():
-        if name not in GOALS and not name.startswith("whole command, 5 epochs"):
+        if short and name not in GOALS and not name.startswith("whole command, 5 epochs"):
             continue
         values = figure["values"]
         median, least, greatest = (
@@ -117,7 +117,7 @@ def documents(result: Result) -> dict[Path, str]:
     """The new content of each document."""
     return {
         README: fill(README.read_text(), summary(result)),
-        DOCUMENT: fill(DOCUMENT.read_text(), f"{_conditions(result)}\n\n{table(result)}"),
+        DOCUMENT: fill(DOCUMENT.read_text(), f"{_conditions(result)}\n\n{table(result, short=True)}"),
     }
 
 

@@ -75,7 +75,10 @@ def test_table_has_median_and_range_and_says_whether_a_goal_was_reached() -> Non
             "whole command, 5 epochs": {"unit": "s", "values": [20.0, 10.0, 1000.0]},
         },
     }
-    assert report.table(result).splitlines()[2:] == [
+    rows = report.table(result).splitlines()[2:]
+    assert rows[0] == "| floor | 2.00 s | 1.00 s to 4.00 s |  |"
+    assert report.table(result, short=True).splitlines()[2:] == rows[1:]
+    assert rows[1:] == [
         "| this project / floor | 1.24 | 1.20 to 1.30 | at most 1.15: **missed** |",
         "| notebook / this project | 1.50 | 1.50 to 1.70 | at least 1.60: **missed** |",
         "| whole command, 5 epochs | 20.00 s | 10.00 s to 1000.00 s |  |",
