@@ -52,8 +52,8 @@ data: setup ## fetch and verify the data set (make train does it too)
 train: setup ## train, test once, say how good it is and where everything lies; ARGS="key=value ..."
 	$(BIN)/python train.py $(ARGS)
 
-test: data ## run the fast tests: about four minutes on two cores
-	@echo "The fast tests take about four minutes on two cores. They need no network."
+test: data ## run the fast tests: about five minutes on two cores
+	@echo "The fast tests take about five minutes on two cores. They need no network."
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: test ## run the slow tests, too: a browser, Slurm, Ray, many seeds, many kills
