@@ -20,7 +20,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -109,6 +109,11 @@ class OptunaSweeper(Sweeper):
         if places == 1:
             self._work()
             return
+        if str(self.settings.hydra.launcher._target_).endswith(".RayLauncher"):  # or each thread would connect
+            import ray
+
+            options: Any = OmegaConf.to_container(self.settings.hydra.launcher.ray.init, resolve=True)
+            ray.init(**options)
         outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         def work() -> None:

@@ -121,6 +121,16 @@ def test_jobs_on_two_nodes_have_the_same_metrics_as_local_jobs(cluster: Cluster,
     assert [len((job.read_manifest() or {})["sessions"]) for job in jobs(cluster.sweep).values()] == [1] * 4
 
 
+def test_search_runs_a_trial_on_each_node(cluster: Cluster) -> None:
+    pytest.importorskip("optuna", reason="needs make setup-extras")
+    search = "sweep=search", "model=cnn", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2"
+    seedless = [override for override in cluster.command if override not in ("-m", "seed=1,2,3,4")]
+    ended = run_command(ROOT / "train.py", *seedless, *search, "trainer.max_epochs=2", cwd=cluster.path)
+    assert ended.code == 0, ended
+    done = [job for job in sweep_directory.read(cluster.sweep).jobs if job.state in ("finished", "pruned")]
+    assert len(done) == 4
+
+
 def test_job_of_a_dead_node_continues_on_another(cluster: Cluster, alone: dict[str, bytes]) -> None:
     process = cluster.start_sweep()
     cluster.kill_node()
