@@ -125,6 +125,14 @@ def test_jobs_have_the_same_metrics_as_local_jobs(slurm: dict[str, str], tmp_pat
     assert {(job.read_manifest() or {})["threads"] for job in jobs(tmp_path / "sweep").values()} == {1}
 
 
+def test_search_runs_several_trials_at_once(slurm: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs make setup-extras")
+    search = "sweep=search", "model=cnn", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "seed=1"
+    ended = train(tmp_path, *SLURM, *search, "trainer.max_epochs=2", **slurm)
+    assert ended.code == 0, ended
+    assert len(sessions(tmp_path / "sweep")) == 4
+
+
 def test_requeued_job_resumes(slurm: dict[str, str], start: Start, tmp_path: Path) -> None:
     process = start(*SWEEP, *LONG, *SLURM, **slurm)
     wait_for_checkpoint(tmp_path / "sweep")
